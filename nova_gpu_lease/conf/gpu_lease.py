@@ -1,0 +1,239 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Options of the group [gpu_lease]."""
+
+from oslo_config import cfg
+from oslo_config import types
+
+from nova_gpu_lease import duration
+from nova_gpu_lease import exception
+from nova_gpu_lease import states
+
+GROUP = cfg.OptGroup(
+    'gpu_lease', title='GPU lease options',
+    help='How long servers keep their GPUs, and how others wait for them.')
+
+
+class Duration(types.ConfigType):
+    """An option type: seconds, written as in the hints (``2h``)."""
+
+    def __init__(self):
+        super().__init__(type_name='duration value')
+
+    def __call__(self, value):
+        try:
+            return duration.parse(value)
+        except exception.InvalidDuration as exc:
+            raise ValueError(str(exc))
+
+    def __repr__(self):
+        return 'Duration'
+
+    def __eq__(self, other):
+        return self.__class__ == other.__class__
+
+    def _formatter(self, value):
+        return value if isinstance(value, str) else duration.format(value)
+
+
+def _duration(name, default=None, **kwargs):
+    return cfg.Opt(name, type=Duration(), default=default, **kwargs)
+
+
+TERMS = [
+    _duration(
+        'default_duration',
+        help="""
+How long a lease lasts when neither the server's hint ``gpu_lease`` nor its
+flavor's ``gpu_lease:default_duration`` says so.
+
+Written like a hint: ``90s``, ``30m``, ``2h``, ``1d12h``, ``PT2H``; a bare
+number is minutes.
+
+* Unset (the default): a GPU server without a hint has no lease and keeps its
+  devices until it is deleted, as under stock Nova. It does not wait either:
+  it goes to ERROR when no device is free.
+* Set: every new GPU server has a lease. Existing ones are not touched.
+
+Set this to the same value on nova-api and nova-conductor.
+
+Related options: ``max_duration``, ``without_hint``.
+"""),
+    _duration(
+        'max_duration',
+        help="""
+The longest lease, extensions included. A server whose hint asks for more is
+refused with 400. A flavor's ``gpu_lease:max_duration`` can only make it
+shorter. Unset: no limit but the flavor's.
+
+Set this to the same value on nova-api and nova-conductor.
+"""),
+    cfg.StrOpt(
+        'on_expiry', default=states.ON_EXPIRY_SHELVE,
+        choices=[
+            (states.ON_EXPIRY_SHELVE, 'shelve and offload: the work is kept '
+             'in an image (or its volume), the owner can unshelve it'),
+            (states.ON_EXPIRY_DELETE, 'delete the server')],
+        help="""
+What happens to a server when its lease ends, unless its hint
+``gpu_lease_on_expiry`` or its flavor's ``gpu_lease:on_expiry`` says
+otherwise.
+"""),
+    cfg.StrOpt(
+        'on_expiry_fallback', default='keep',
+        choices=[
+            ('keep', 'the server keeps running and holds its devices; the '
+             'lease goes to ERROR, an error is logged, and shelving is tried '
+             'again for ever'),
+            ('delete', 'the server is deleted')],
+        help="""
+What happens when a server cannot be shelved at the end of its lease after
+``expiry_attempts`` tries: it is locked, has a vTPM, its snapshot fails.
+
+Choose ``delete`` only where users know that unsaved work can be lost.
+"""),
+    _duration(
+        'max_wait',
+        help="""
+The longest time a request may wait for its devices. A request whose hint
+``gpu_lease_wait`` asks for more is refused with 400; one without the hint
+gives up after this time with the server in ERROR. Unset: requests wait until
+they start or are deleted.
+"""),
+    cfg.StrOpt(
+        'without_hint', default='default',
+        choices=[
+            ('default', 'a lease of the default duration, or no lease where '
+             'there is none'),
+            ('refuse', 'answer 400')],
+        help="""
+What to do with a GPU server that is created without the hint ``gpu_lease``.
+A flavor with ``gpu_lease:required=true`` is always refused without it.
+"""),
+    cfg.ListOpt(
+        'aliases', default=[],
+        help="""
+The PCI aliases (see ``[pci] alias``) whose devices are GPUs. Empty: all of
+them. Name them when the cloud also passes other devices through, such as
+network cards; a flavor that asks for a GPU and for another device waits for
+both.
+
+Set this to the same value on every service.
+"""),
+    _duration(
+        'auto_extend_step', default='5m',
+        help="""
+A lease with the hint ``gpu_lease_auto_extend`` that ends while nobody waits
+for its devices is extended by this much, again and again, up to its longest
+duration. Somebody who comes to wait therefore waits at most this long.
+"""),
+]
+
+QUEUE = [
+    cfg.IntOpt(
+        'max_waiting_per_project', default=100, min=-1,
+        help="""
+How many servers of one project may wait at a time; more are refused with
+403. -1: no limit. Nova reads every waiting server of a project each time that
+the project lists its servers, so very long queues make that slow.
+"""),
+    _duration(
+        'build_timeout', default='10m',
+        help="""
+A server that is being built for longer than this is taken out of the way of
+others: its lease is closed, with the reason, and its devices count as free as
+soon as Nova says so.
+"""),
+    cfg.MultiStrOpt(
+        'encryption_keys', default=[], secret=True,
+        help="""
+Keys that protect passwords and files of servers while these wait (they are
+needed to build the server, and stored nowhere by Nova). The first key
+encrypts, all of them decrypt. Make one with
+``nova-gpu-lease-manage keys generate``.
+
+Without a key, servers that bring a password or files of their own are
+refused with 400.
+
+Set this to the same values on nova-api and nova-conductor.
+"""),
+]
+
+TIMERS = [
+    cfg.FloatOpt(
+        'poll_interval', default=0.5, min=0.05,
+        help="""
+Seconds between two looks at the wake-up counter in the database, by each
+nova-conductor worker that has ``[api_database]``, and between two looks of a
+nova-compute at its own devices. One tiny query a look.
+"""),
+    _duration(
+        'dispatch_interval', default='1m',
+        help="""
+The longest time between two looks at the whole queue. It is only a net: every
+event that can free a device wakes the queue at once.
+"""),
+    _duration(
+        'sync_interval', default='1m',
+        help="""
+How often a nova-compute compares its leases with its servers when nothing
+happens. It is only a net: builds, ends and freed devices are reported at
+once.
+"""),
+    cfg.IntOpt(
+        'expiry_attempts', default=5, min=1,
+        help="""
+How often shelving (or deleting) a server at the end of its lease is tried
+before ``on_expiry_fallback`` applies.
+"""),
+    _duration(
+        'expiry_retry_interval', default='10s',
+        help="""
+The time before the second try to end a lease; it doubles with each further
+one, up to ten minutes.
+"""),
+    _duration(
+        'expiry_timeout', default='15m',
+        help="""
+How long one try to shelve or delete a server may take, snapshot included,
+before it counts as failed.
+"""),
+    _duration(
+        'warn_before', default='10m',
+        help="""
+How long before its end nova-compute logs that a lease is about to end.
+"""),
+]
+
+WEIGHTS = [
+    cfg.FloatOpt(
+        'weight_multiplier', default=100.0,
+        help="""
+Multiplier of GPULeaseWeigher. For a GPU server it packs: hosts with the
+fewest free devices of the requested alias first. For a server without a GPU
+it prefers, softly, hosts without GPUs. Zero switches it off; a negative value
+spreads. An aggregate's metadata ``gpu_lease_weight_multiplier`` overrides it
+for the hosts of that aggregate.
+"""),
+]
+
+ALL_OPTS = TERMS + QUEUE + TIMERS + WEIGHTS
+
+
+def register_opts(conf):
+    conf.register_group(GROUP)
+    conf.register_opts(ALL_OPTS, group=GROUP)
+
+
+def list_opts():
+    return {GROUP: ALL_OPTS}

@@ -1,0 +1,75 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The states of requests and leases, and the changes allowed between them.
+
+Pure data: who changes a state, and when, is decided by the conductor.
+"""
+
+# A request: one call of the API, for one server or for a gang of several.
+REQUEST_QUEUED = 'QUEUED'
+REQUEST_DISPATCHING = 'DISPATCHING'
+REQUEST_PLACED = 'PLACED'
+REQUEST_FAILED = 'FAILED'
+REQUEST_CANCELLED = 'CANCELLED'
+
+REQUEST_TRANSITIONS = {
+    REQUEST_QUEUED: {REQUEST_DISPATCHING, REQUEST_FAILED, REQUEST_CANCELLED},
+    REQUEST_DISPATCHING: {REQUEST_QUEUED, REQUEST_PLACED, REQUEST_FAILED,
+                          REQUEST_CANCELLED},
+    REQUEST_PLACED: set(),
+    REQUEST_FAILED: set(),
+    REQUEST_CANCELLED: set(),
+}
+
+# A lease: the right of one server to its devices, from the queue to the end.
+LEASE_QUEUED = 'QUEUED'
+LEASE_BUILDING = 'BUILDING'
+LEASE_ACTIVE = 'ACTIVE'
+LEASE_EXPIRING = 'EXPIRING'
+LEASE_EXPIRED = 'EXPIRED'
+LEASE_RELEASED = 'RELEASED'
+LEASE_CANCELLED = 'CANCELLED'
+LEASE_ERROR = 'ERROR'
+
+LEASE_TRANSITIONS = {
+    LEASE_QUEUED: {LEASE_BUILDING, LEASE_CANCELLED},
+    LEASE_BUILDING: {LEASE_QUEUED, LEASE_ACTIVE, LEASE_CANCELLED},
+    LEASE_ACTIVE: {LEASE_EXPIRING, LEASE_RELEASED},
+    LEASE_EXPIRING: {LEASE_EXPIRED, LEASE_RELEASED, LEASE_ERROR},
+    # The end did not work; the devices are still held and the end is tried
+    # again until it does.
+    LEASE_ERROR: {LEASE_EXPIRING, LEASE_EXPIRED, LEASE_RELEASED},
+    LEASE_EXPIRED: set(),
+    LEASE_RELEASED: set(),
+    LEASE_CANCELLED: set(),
+}
+
+#: A server has at most one lease in one of these states.
+LEASE_CURRENT = frozenset(
+    state for state, targets in LEASE_TRANSITIONS.items() if targets)
+
+LEASE_STATES = tuple(LEASE_TRANSITIONS)
+REQUEST_STATES = tuple(REQUEST_TRANSITIONS)
+
+# What happens to the server when its lease ends.
+ON_EXPIRY_SHELVE = 'shelve'
+ON_EXPIRY_DELETE = 'delete'
+ON_EXPIRY = (ON_EXPIRY_SHELVE, ON_EXPIRY_DELETE)
+
+# How a lease ended, on the row of an EXPIRED one.
+ENDED_SHELVED = 'shelved'
+ENDED_DELETED = 'deleted'
+
+# What a request asks Nova to do once its devices are free.
+KIND_CREATE = 'create'
+KIND_UNSHELVE = 'unshelve'
