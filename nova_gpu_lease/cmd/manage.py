@@ -1,0 +1,121 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""nova-gpu-lease-manage: what an operator does with the database."""
+
+import datetime
+import sys
+
+from oslo_config import cfg
+from oslo_db import exception as db_exc
+from oslo_log import log as logging
+
+from nova_gpu_lease import conf
+from nova_gpu_lease.db import api as db_api
+from nova_gpu_lease.db import migration
+from nova_gpu_lease import exception
+from nova_gpu_lease import secrets
+
+CONF = conf.CONF
+
+
+def _sync(command):
+    migration.sync(command.version)
+    print('The database is at revision %s.' % migration.version())
+
+
+def _version(command):
+    now, latest = migration.version(), migration.latest()
+    print(now or 'none')
+    if now != latest:
+        print('The latest revision is %s; run "nova-gpu-lease-manage db '
+              'sync".' % latest, file=sys.stderr)
+
+
+def _purge(command):
+    deleted = db_api.purge(command.before)
+    for table in sorted(deleted):
+        print('%s: %d deleted' % (table, deleted[table]))
+
+
+def _generate(command):
+    print(secrets.generate_key())
+
+
+def _date(text):
+    try:
+        date = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError('not a date')
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=datetime.timezone.utc)
+    return date
+
+
+# What argparse calls the type in its error message.
+_date.__name__ = 'date (use for example 2026-11-21 or 2026-11-21T08:00Z)'
+
+
+def _add_commands(nouns):
+    """Fill in the sub-commands; nouns is argparse's action for them."""
+    verbs = nouns.add_parser(
+        'db', help='the database [gpu_lease_database]').add_subparsers(
+            dest='verb', required=True)
+    sync = verbs.add_parser(
+        'sync', help='create the tables, or bring them up to date')
+    sync.add_argument('version', nargs='?', metavar='REVISION',
+                      help='stop at this revision; default: the latest')
+    sync.set_defaults(func=_sync)
+    version = verbs.add_parser('version', help='show the revision it is at')
+    version.set_defaults(func=_version)
+    purge = verbs.add_parser(
+        'purge', help='delete requests that ended, with their leases and '
+        'their history')
+    purge.add_argument(
+        '--before', required=True, type=_date, metavar='DATE',
+        help='those that ended before this time; ISO 8601, UTC unless it '
+        'says otherwise')
+    purge.set_defaults(func=_purge)
+
+    verbs = nouns.add_parser(
+        'keys', help='keys that protect secrets').add_subparsers(
+            dest='verb', required=True)
+    generate = verbs.add_parser(
+        'generate', help='print a new key for [gpu_lease] encryption_keys')
+    generate.set_defaults(func=_generate)
+
+
+def main(argv=None):
+    """Run one command.
+
+    :param argv: arguments without the program's name; sys.argv's if None.
+    :returns: exit status: 0, or 1 after an error that is printed.
+    """
+    CONF.register_cli_opt(cfg.SubCommandOpt(
+        'command', title='Commands', handler=_add_commands))
+    logging.register_options(CONF)
+    logging.set_defaults(default_log_levels=[
+        *logging.get_default_log_levels(), 'alembic=WARNING'])
+    try:
+        CONF(sys.argv[1:] if argv is None else argv, project='nova',
+             prog='nova-gpu-lease-manage')
+        logging.setup(CONF, 'nova_gpu_lease')
+        CONF.command.func(CONF.command)
+    except (cfg.Error, db_exc.DBError, exception.GPULeaseException) as exc:
+        print('ERROR: %s' % exc, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,217 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Queries on requests, and on leases as parts of a request.
+
+Use them through :mod:`nova_gpu_lease.db.api`.
+"""
+
+from oslo_db import exception as db_exc
+from oslo_utils import uuidutils
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.db import _engine
+from nova_gpu_lease.db import _rows
+from nova_gpu_lease.db import leases as db_leases
+from nova_gpu_lease.db import models
+from nova_gpu_lease import exception
+from nova_gpu_lease import states
+
+Lease = models.Lease
+Request = models.Request
+
+# What a lease has from its request unless it says otherwise.
+_SHARED = ('project_id', 'user_id', 'devices')
+
+
+def create(values, leases, actor):
+    """Queue a request with one lease for each of its servers.
+
+    All rows are written or none. ``uuid``, ``queued_at`` and ``num_servers``
+    have defaults.
+
+    :param values: a dict of columns of models.Request.
+    :param leases: a list of dicts of columns of models.Lease; project_id,
+        user_id and devices default to the request's.
+    :param actor: host name of the service that does it.
+    :returns: the models.Request.
+    :raises: exception.LeaseExists if one of the servers has a current lease.
+    """
+    try:
+        return _create(values, leases, actor)
+    except db_exc.DBDuplicateEntry:
+        held = db_leases.leases_current(
+            [lease['server_id'] for lease in leases])
+        for server_id in held:
+            raise exception.LeaseExists(server_id=server_id)
+        raise
+
+
+@_engine.writer
+def _create(session, values, leases, actor):
+    now = clock.now()
+    defaults = {'uuid': uuidutils.generate_uuid(), 'queued_at': now,
+                'num_servers': len(leases)}
+    request = Request(**{
+        **defaults, **values, 'state': states.REQUEST_QUEUED,
+        'generation': 0, 'created_at': now, 'updated_at': now})
+    session.add(request)
+    session.flush()
+    _rows.write_history(session, request.uuid, None, None, request.state,
+                        actor, request.reason)
+    shared = {key: getattr(request, key) for key in _SHARED}
+    for number, lease_values in enumerate(leases):
+        lease = Lease(**{
+            'uuid': uuidutils.generate_uuid(), **shared, **lease_values,
+            'request_id': request.id, 'state': states.LEASE_QUEUED,
+            'current_server_id': lease_values['server_id'],
+            'generation': 0, 'created_at': now, 'updated_at': now})
+        session.add(lease)
+        # In the order of the servers, so that their ids are too.
+        session.flush()
+        _rows.write_history(session, request.uuid, lease.uuid, None,
+                            lease.state, actor, lease.reason)
+    _rows.bump(session)
+    return _load(session, request.id)
+
+
+def _load(session, request_id):
+    return session.execute(
+        sa.select(Request).where(Request.id == request_id)
+        .execution_options(populate_existing=True)).scalar_one()
+
+
+@_engine.reader
+def get(session, uuid):
+    """One request with all of its columns.
+
+    :raises: exception.RequestNotFound
+    """
+    request = session.execute(
+        sa.select(Request).where(Request.uuid == uuid)).scalar_one_or_none()
+    if request is None:
+        raise exception.RequestNotFound(id=uuid)
+    return request
+
+
+_WITHOUT_PAYLOAD = tuple(
+    orm.defer(column, raiseload=True) for column in (
+        Request.payload, Request.secrets, Request.context))
+
+
+@_engine.reader
+def requests_in(session, states, with_payload=False):
+    """The requests in these states, in the order of the queue.
+
+    :param states: states of requests.
+    :param with_payload: whether payload, secrets and context are loaded;
+        without, reading them is an error.
+    :returns: a list of models.Request.
+    """
+    query = sa.select(Request).where(
+        Request.state.in_(list(states))).order_by(Request.id)
+    if not with_payload:
+        query = query.options(*_WITHOUT_PAYLOAD)
+    return session.scalars(query).all()
+
+
+@_engine.reader
+def done_with_trust(session):
+    """The requests with a trust that none of their leases needs any more.
+
+    :returns: a list of models.Request without payload, secrets and context.
+    """
+    current = sa.select(Lease.id).where(
+        Lease.request_id == Request.id,
+        Lease.current_server_id.is_not(None))
+    return session.scalars(
+        sa.select(Request).where(
+            Request.trust_id.is_not(None),
+            Request.state.not_in((states.REQUEST_QUEUED,
+                                  states.REQUEST_DISPATCHING)),
+            ~current.exists())
+        .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
+
+
+@_engine.reader
+def positions(session):
+    """The place of each queued request among those it competes with.
+
+    :returns: a dict of request uuid to position; 1 is next. Requests that
+        are in no queue_group yet are counted together.
+    """
+    rows = session.execute(
+        sa.select(Request.uuid, Request.queue_group)
+        .where(Request.state == states.REQUEST_QUEUED)
+        .order_by(Request.id))
+    counts, result = {}, {}
+    for uuid, group in rows:
+        counts[group] = counts.get(group, 0) + 1
+        result[uuid] = counts[group]
+    return result
+
+
+@_engine.writer
+def transition(session, request, new_state, actor, reason=None,
+               reason_code=None, lease_state=None, lease_values=None,
+               **values):
+    """Move a request, and its leases with it, to another state.
+
+    :param request: the models.Request as read.
+    :param actor: host name of the service that does it.
+    :param reason: why, for people. None clears what was there: a reason
+        belongs to a state.
+    :param reason_code: why, for programs; likewise.
+    :param lease_state: the state that every current lease of the request
+        which may go there goes to as well, with the same reason.
+    :param lease_values: a dict of server id to the columns to set on its
+        lease, if that moves.
+    :param values: other columns of the request to set.
+    :returns: the models.Request as it is now, with all of its columns.
+    :raises: exception.StaleState if it was changed since it was read;
+        nothing is written then. exception.InvalidTransition
+    """
+    because = {'reason': reason, 'reason_code': reason_code}
+    _rows.swap(session, Request, request, new_state,
+               states.REQUEST_TRANSITIONS, {**values, **because})
+    _rows.write_history(session, request.uuid, None, request.state,
+                        new_state, actor, reason)
+    if lease_state is not None:
+        movable = session.execute(
+            sa.select(Lease.id, Lease.uuid, Lease.server_id, Lease.state,
+                      Lease.generation)
+            .where(Lease.request_id == request.id,
+                   Lease.current_server_id.is_not(None))
+            .order_by(Lease.id).with_for_update()).all()
+        for lease in movable:
+            if lease_state in states.LEASE_TRANSITIONS[lease.state]:
+                more = (lease_values or {}).get(lease.server_id, {})
+                db_leases.move(session, lease, request.uuid, lease_state,
+                               actor, {**because, **more})
+    _rows.bump(session)
+    return _load(session, request.id)
+
+
+@_engine.writer
+def assign(session, request, **values):
+    """Set columns of a request without a change of state.
+
+    Nothing is noted in the history and nobody is woken.
+
+    :param request: the models.Request as read.
+    :returns: whether it still was in that state and generation, and the
+        columns are set.
+    """
+    return _rows.assign(session, Request, request, values)
