@@ -1,0 +1,258 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Starts what waits: one look at the whole queue at a time.
+
+Survey the hosts, plan, write the plan for the scheduler filter, start what
+can start. Only the holder of the dispatcher lock runs this, one request after
+the other.
+"""
+
+import datetime
+
+from keystoneauth1 import exceptions as ks_exc
+from nova import context as nova_context
+from nova import exception as nova_exception
+from oslo_log import log as logging
+import oslo_messaging as messaging
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import builder as nova_builder
+from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import duration
+from nova_gpu_lease import exception
+from nova_gpu_lease.scheduler import planner
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+#: The waits between tries to start one request, in seconds.
+BACKOFF = (1, 1, 2, 5, 10, 30, 60)
+
+
+class Dispatcher:
+    """Moves requests from QUEUED to PLACED, FAILED or CANCELLED."""
+
+    def __init__(self, builder, reaper, creds, scheduler, host):
+        """:param builder: a builder.Builder.
+
+        :param reaper: a reaper.Reaper.
+        :param creds: a credentials.Credentials.
+        :param scheduler: a scheduler rpcapi.SchedulerAPI.
+        :param host: the name of this service's host.
+        """
+        self.builder = builder
+        self.reaper = reaper
+        self.creds = creds
+        self.scheduler = scheduler
+        self.host = host
+
+    def run(self, still_ours):
+        """Start everything that can start now.
+
+        :param still_ours: a function that tells whether the dispatcher lock
+            is still held; asked before each start.
+        :returns: the time of the next thing to do without an event, an aware
+            datetime, or None.
+        """
+        context = nova_context.get_admin_context()
+        self._give_up_waiting(context)
+        while self._round(context, still_ours):
+            pass
+        return self._next_time()
+
+    def _round(self, context, still_ours):
+        """Plan once and start what the plan starts.
+
+        :returns: whether another round may find more to do.
+        """
+        waiting = db.requests_in([states.REQUEST_QUEUED])
+        if not waiting:
+            if db.plan_get():
+                db.plan_save({})
+            return False
+        plan, hosts = self._plan(context, waiting)
+        by_uuid = {request.uuid: request for request in waiting}
+        for uuid, nodes in plan.starts.items():
+            if not still_ours():
+                return False
+            self._start(context, by_uuid[uuid], nodes, hosts)
+        # What was started may have left room, or failed and given it back.
+        return bool(plan.starts)
+
+    def _plan(self, context, waiting):
+        survey = self.scheduler.survey(context, self._questions(waiting))
+        nodes = {uuid: planner.Node.from_dict(node)
+                 for uuid, node in survey['nodes'].items()}
+        now = clock.now()
+        queue = []
+        for request in waiting:
+            answer = survey['requests'].get(request.uuid)
+            if answer is None:
+                continue
+            if answer['never']:
+                self._fail(context, request, 'never', answer['never'])
+                continue
+            held = (request.next_attempt_at is not None and
+                    request.next_attempt_at > now)
+            queue.append(planner.Waiting.from_survey(
+                request.uuid, request.num_servers, request.devices, answer,
+                held))
+        plan = planner.plan(queue, nodes)
+        if db.plan_get() != plan.reservations:
+            db.plan_save(plan.reservations)
+        for request in waiting:
+            self._note_wait(request, plan.waits.get(request.uuid))
+        return plan, {uuid: node.host for uuid, node in nodes.items()}
+
+    @staticmethod
+    def _note_wait(request, wait):
+        """Put on the row why the request waits, and with whom."""
+        if wait is None:
+            return
+        values = {'queue_group': wait.group}
+        if wait.reason_code != planner.WAIT_RETRY:
+            # Why the last try failed is on the row already.
+            values.update(reason=wait.reason, reason_code=wait.reason_code)
+        if any(getattr(request, name) != value
+               for name, value in values.items()):
+            db.request_set(request, **values)
+
+    @staticmethod
+    def _questions(waiting):
+        """What the survey is asked: one entry a request."""
+        leases = db.leases_of_requests([request.id for request in waiting])
+        questions = []
+        for request in waiting:
+            queued = [lease.server_id for lease in leases[request.id]
+                      if lease.state == states.LEASE_QUEUED]
+            if queued:
+                questions.append({
+                    'uuid': request.uuid, 'kind': request.kind,
+                    'server_id': queued[0],
+                    'num_servers': request.num_servers})
+        return questions
+
+    def _start(self, context, request, nodes, hosts):
+        leases = self._waiting_leases(request)
+        if len(leases) != len(nodes):
+            LOG.debug('Request %s changed since it was planned.',
+                      request.uuid)
+            return
+        planned = {
+            lease.server_id: {'host': hosts[node], 'node_uuid': node}
+            for lease, node in zip(leases, nodes)}
+        try:
+            request = db.request_transition(
+                request, states.REQUEST_DISPATCHING, self.host,
+                lease_state=states.LEASE_BUILDING, lease_values=planned)
+        except exception.StaleState:
+            return
+        try:
+            self._build(request, leases, nodes)
+        except nova_builder.SelectionLost as exc:
+            self._requeue(request, exc.format_message())
+        except (ks_exc.ClientException, messaging.MessagingTimeout) as exc:
+            self._requeue(request, 'A service did not answer: %s' % exc)
+        except Exception as exc:
+            # Nova's build path raises whatever it met after it has put the
+            # servers it had created into ERROR.
+            LOG.exception('Request %s could not be started.', request.uuid)
+            self.reaper.settle(
+                context, request, fault=nova_builder.short(
+                    'The server could not be started: %s' % _text(exc)))
+
+    def _build(self, request, leases, nodes):
+        request = db.request_get(request.uuid)
+        tenant = self.creds.context_for(request)
+        cast = payload.load(tenant, request)
+        claimed = self.builder.start(
+            tenant, request.kind, [lease.server_id for lease in leases],
+            nodes, cast)
+        db.request_transition(
+            request, states.REQUEST_PLACED, self.host, secrets=None,
+            payload=None)
+        LOG.info('Request %(request)s starts on %(hosts)s.',
+                 {'request': request.uuid,
+                  'hosts': ', '.join(host for host, _ in claimed.values())})
+
+    def _requeue(self, request, reason):
+        """Back into the queue, in its old place, for another try soon."""
+        wait = BACKOFF[min(request.attempts, len(BACKOFF) - 1)]
+        LOG.info('Request %(request)s goes on waiting, it could not start: '
+                 '%(reason)s', {'request': request.uuid, 'reason': reason})
+        try:
+            db.request_transition(
+                request, states.REQUEST_QUEUED, self.host,
+                reason='The last try to start failed: %s' % reason,
+                reason_code=planner.WAIT_RETRY,
+                lease_state=states.LEASE_QUEUED,
+                attempts=request.attempts + 1,
+                next_attempt_at=clock.now() + datetime.timedelta(
+                    seconds=wait))
+        except exception.StaleState:
+            LOG.debug('Request %s was changed by somebody else.',
+                      request.uuid)
+
+    def _fail(self, context, request, code, reason):
+        """End a waiting request with a fault for its owner."""
+        LOG.info('Request %(request)s fails: %(reason)s',
+                 {'request': request.uuid, 'reason': reason})
+        for lease in self._waiting_leases(request):
+            self.builder.fail(context, request.kind, lease.server_id,
+                              nova_builder.short(reason))
+        self._end(request, states.REQUEST_FAILED, code, reason)
+
+    def _end(self, request, state, code, reason):
+        try:
+            db.request_transition(
+                request, state, self.host, reason=reason, reason_code=code,
+                lease_state=states.LEASE_CANCELLED, secrets=None,
+                payload=None)
+        except exception.StaleState:
+            LOG.debug('Request %s was changed by somebody else.',
+                      request.uuid)
+
+    def _give_up_waiting(self, context):
+        now = clock.now()
+        for request in db.requests_in([states.REQUEST_QUEUED]):
+            if request.wait_until and request.wait_until <= now:
+                self._fail(
+                    context, request, 'wait_limit',
+                    'No GPU became free within the wait limit of %s. %s' % (
+                        duration.format(round((
+                            request.wait_until - request.queued_at
+                        ).total_seconds())), request.reason or ''))
+
+    @staticmethod
+    def _waiting_leases(request):
+        return [lease for lease in db.leases_of(request.id)
+                if lease.state == states.LEASE_QUEUED]
+
+    @staticmethod
+    def _next_time():
+        now = clock.now()
+        times = [now + datetime.timedelta(
+            seconds=CONF.gpu_lease.dispatch_interval)]
+        for request in db.requests_in([states.REQUEST_QUEUED]):
+            times.extend(when for when in (request.wait_until,
+                                           request.next_attempt_at)
+                         if when and when > now)
+        return min(times)
+
+
+def _text(exc):
+    if isinstance(exc, nova_exception.NovaException):
+        return exc.format_message()
+    return '%s: %s' % (type(exc).__name__, exc)

@@ -1,0 +1,205 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Ends leases: shelves and offloads, or deletes, their servers.
+
+As the tenant, through Nova's own API layer, so that the snapshot and the
+actions are the tenant's. A try is begun, then watched until the server is
+where it should be; a failed one is repeated later and later, and when it has
+failed often enough the fallback applies. Run by the holder of the dispatcher
+lock.
+"""
+
+import datetime
+
+from keystoneauth1 import exceptions as ks_exc
+from nova.compute import api as compute_api
+from nova.compute import task_states
+from nova.compute import vm_states
+from nova import context as nova_context
+from nova import exception as nova_exception
+from oslo_log import log as logging
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import builder as nova_builder
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import exception
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+#: The longest wait between two tries, in seconds.
+MAX_RETRY = 600
+
+_SHELVING = (task_states.SHELVING, task_states.SHELVING_IMAGE_PENDING_UPLOAD,
+             task_states.SHELVING_IMAGE_UPLOADING,
+             task_states.SHELVING_OFFLOADING)
+
+
+class Expirer:
+    """Moves leases from EXPIRING to EXPIRED."""
+
+    def __init__(self, creds, host):
+        """:param creds: a credentials.Credentials.
+
+        :param host: the name of this service's host.
+        """
+        self.creds = creds
+        self.host = host
+        self.compute_api = compute_api.API()
+
+    def run(self):
+        """Begin, watch and repeat the ends that are due.
+
+        :returns: whether an end is under way, to be looked at again soon.
+        """
+        under_way = False
+        for lease in db.leases_to_end(clock.now()):
+            try:
+                under_way |= self._end(lease)
+            except exception.StaleState:
+                LOG.debug('Lease %s was changed by somebody else.',
+                          lease.uuid)
+            except Exception as exc:
+                # One lease must not keep the others from their end.
+                LOG.exception('Lease %s could not be ended.', lease.uuid,
+                              instance_uuid=lease.server_id)
+                self._failed(lease, str(exc))
+        return under_way
+
+    def _end(self, lease):
+        admin = nova_context.get_admin_context()
+        try:
+            instance = nova_builder.find_instance(admin, lease.server_id)
+        except nova_exception.InstanceNotFound:
+            self._over(lease, states.ENDED_DELETED)
+            return False
+        if instance.vm_state == vm_states.SHELVED_OFFLOADED:
+            if instance.task_state is None:
+                self._over(lease, states.ENDED_SHELVED)
+                return False
+            return True
+        if instance.task_state is not None:
+            return self._watch(lease, instance)
+        if instance.vm_state == vm_states.SHELVED:
+            # Nova offloads at once only with shelved_offload_time=0.
+            self._call(lease, self.compute_api.shelve_offload)
+            return True
+        if lease.attempt_started_at is not None:
+            self._failed(lease, nova_builder.last_fault(
+                admin, lease.server_id) or 'the server still runs')
+            return False
+        return self._begin(lease)
+
+    def _watch(self, lease, instance):
+        """A server that is busy: with the end, or with something else."""
+        began = lease.attempt_started_at
+        if began is None:
+            db.lease_set(lease, attempt_started_at=clock.now())
+        elif clock.now() - began > datetime.timedelta(
+                seconds=CONF.gpu_lease.expiry_timeout):
+            self._failed(lease, 'the server is still %s' %
+                         instance.task_state)
+            return False
+        return True
+
+    def _begin(self, lease):
+        if not db.lease_set(lease, attempt_started_at=clock.now()):
+            return False
+        delete = _deletes(lease)
+        LOG.info('Lease %(lease)s ended: the server is %(end)s.',
+                 {'lease': lease.uuid,
+                  'end': 'deleted' if delete else 'shelved'},
+                 instance_uuid=lease.server_id)
+        if delete:
+            return self._call(lease, self._delete)
+        return self._call(lease, self.compute_api.shelve)
+
+    def _delete(self, context, instance):
+        # That it is deleted at the end was agreed at the beginning: a lock
+        # does not change it.
+        self.compute_api.delete(context.elevated(), instance)
+
+    def _call(self, lease, action):
+        """Ask Nova's API layer for something, as the tenant.
+
+        :returns: whether it was accepted.
+        """
+        request = db.request_get(lease.request.uuid)
+        try:
+            context = self.creds.context_for(request)
+            instance = nova_builder.find_instance(
+                context, lease.server_id,
+                ['flavor', 'system_metadata', 'metadata', 'pci_requests',
+                 'pci_devices', 'info_cache', 'numa_topology',
+                 'security_groups', 'services'])
+            action(instance._context, instance)
+        except ks_exc.ClientException as exc:
+            self._failed(lease, 'Keystone: %s' % exc)
+        except nova_exception.InstanceNotFound:
+            return True
+        except nova_exception.NovaException as exc:
+            self._failed(lease, exc.format_message())
+        else:
+            return True
+        return False
+
+    def _over(self, lease, how):
+        if how == states.ENDED_DELETED and not _deletes(lease):
+            db.lease_transition(
+                lease, states.LEASE_RELEASED, self.host,
+                reason='the server was deleted', reason_code='deleted')
+            return
+        db.lease_transition(
+            lease, states.LEASE_EXPIRED, self.host, end_action=how,
+            reason='the lease ended', reason_code='expired')
+        LOG.info('Lease %(lease)s is over, the server is %(how)s.',
+                 {'lease': lease.uuid, 'how': how},
+                 instance_uuid=lease.server_id)
+
+    def _failed(self, lease, reason):
+        """Note a failed try and when the next one is."""
+        lease = db.lease_get(lease.uuid)
+        attempts = lease.attempts + 1
+        wait = min(CONF.gpu_lease.expiry_retry_interval * 2 ** min(
+            lease.attempts, 20), MAX_RETRY)
+        values = {
+            'attempts': attempts, 'attempt_started_at': None,
+            'next_attempt_at': clock.now() + datetime.timedelta(
+                seconds=wait)}
+        reason = 'The server could not be %s (try %d): %s' % (
+            'deleted' if _deletes(lease) else 'shelved', attempts, reason)
+        gives_up = (attempts >= CONF.gpu_lease.expiry_attempts and
+                    lease.state == states.LEASE_EXPIRING)
+        if gives_up and CONF.gpu_lease.on_expiry_fallback == 'delete':
+            if attempts == CONF.gpu_lease.expiry_attempts:
+                values['next_attempt_at'] = None
+            gives_up = False
+        if not gives_up:
+            LOG.warning('%s', reason, instance_uuid=lease.server_id)
+            db.lease_set(lease, reason=reason, reason_code='expiry_failed',
+                         **values)
+            return
+        LOG.error('%s. Its devices stay held; it is tried again for ever. '
+                  'Shelve or delete the server by hand.', reason,
+                  instance_uuid=lease.server_id)
+        db.lease_transition(lease, states.LEASE_ERROR, self.host,
+                            reason=reason, reason_code='expiry_failed',
+                            **values)
+
+
+def _deletes(lease):
+    """Whether the next end of a lease deletes its server."""
+    return lease.on_expiry == states.ON_EXPIRY_DELETE or (
+        lease.attempts >= CONF.gpu_lease.expiry_attempts and
+        CONF.gpu_lease.on_expiry_fallback == 'delete')

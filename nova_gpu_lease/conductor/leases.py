@@ -1,0 +1,230 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""RPC namespace ``gpu_lease``: what nova-compute reports and asks."""
+
+import datetime
+
+from nova.compute import vm_states
+from nova import exception as nova_exception
+from oslo_log import log as logging
+import oslo_messaging as messaging
+from oslo_utils import timeutils
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import exception
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+
+class LeaseEndpoint:
+    """Turns what happens on the hosts into changes of leases."""
+
+    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.0')
+
+    def __init__(self, host):
+        """:param host: the name of this service's host."""
+        self.host = host
+
+    def sync_host(self, context, host, servers, devices_changed):
+        by_id = {server['id']: server for server in servers}
+        leases = db.leases_on_host(host, list(by_id))
+        current = []
+        for lease in leases:
+            try:
+                lease = self._sync(context, lease, by_id.get(lease.server_id),
+                                   host)
+            except exception.StaleState:
+                LOG.debug('Lease %s was changed by somebody else.',
+                          lease.uuid)
+                continue
+            if lease.state in states.LEASE_CURRENT:
+                current.append(_summary(lease))
+        if devices_changed:
+            db.wake()
+        return current
+
+    def lease_due(self, context, lease_uuid, generation):
+        try:
+            lease = db.lease_get(lease_uuid)
+        except exception.LeaseNotFound:
+            return None
+        if (lease.state != states.LEASE_ACTIVE or
+                lease.generation != generation):
+            return _summary(lease)
+        extended = _auto_extended(lease)
+        try:
+            if extended:
+                db.lease_set(lease, expires_at=extended)
+                LOG.info('Nobody waits: lease %(lease)s goes on until '
+                         '%(until)s.', {'lease': lease.uuid,
+                                        'until': extended.isoformat()})
+            else:
+                db.lease_transition(lease, states.LEASE_EXPIRING, self.host,
+                                    reason='the lease ended')
+        except exception.StaleState:
+            LOG.debug('Lease %s was changed by somebody else.', lease_uuid)
+        return _summary(db.lease_get(lease_uuid))
+
+    def build_allowed(self, context, server_id, host):
+        lease = db.lease_current(server_id)
+        if lease is None:
+            # A server without a lease, or whose lease was given up on: only
+            # the first may be built.
+            return not _had_lease(server_id)
+        return lease.state == states.LEASE_BUILDING and lease.host == host
+
+    def build_finished(self, context, host, server_id, ok, message):
+        lease = db.lease_current(server_id)
+        if lease is None or lease.state != states.LEASE_BUILDING:
+            return
+        try:
+            self._end_build(context, lease, host, ok, message)
+        except exception.StaleState:
+            LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
+        db.wake()
+
+    def _end_build(self, context, lease, host, ok, message):
+        try:
+            instance = builder.find_instance(
+                context.elevated(), lease.server_id)
+        except nova_exception.InstanceNotFound:
+            self._close(lease, states.LEASE_CANCELLED, 'deleted',
+                        'the server was deleted')
+            return
+        if instance is None:
+            return
+        if ok:
+            self._start(lease, host, instance.vm_state, instance.task_state,
+                        instance.launched_at)
+        elif instance.vm_state == vm_states.ERROR:
+            self._close(lease, states.LEASE_CANCELLED, 'build_failed',
+                        'the server could not be built: %s' % (
+                            message or builder.last_fault(
+                                context, lease.server_id)))
+
+    def wake(self, context):
+        db.wake()
+
+    def _sync(self, context, lease, server, host):
+        """Bring one lease up to date with its server.
+
+        :param server: the server as the host sees it; None when it is not
+            there.
+        """
+        if server is None:
+            return self._missing(context, lease)
+        if lease.state == states.LEASE_BUILDING:
+            return self._start(
+                lease, host, server['vm_state'], server['task_state'],
+                server['launched_at'] and timeutils.parse_isotime(
+                    server['launched_at']))
+        if (lease.state == states.LEASE_ACTIVE and lease.host != host and
+                not server['task_state']):
+            db.lease_set(lease, host=host)
+        return lease
+
+    def _missing(self, context, lease):
+        """A lease of a host that does not have its server."""
+        ended = {states.LEASE_BUILDING: states.LEASE_CANCELLED,
+                 states.LEASE_ACTIVE: states.LEASE_RELEASED}.get(lease.state)
+        if ended is None:
+            return lease
+        try:
+            instance = builder.find_instance(
+                context.elevated(), lease.server_id)
+        except nova_exception.InstanceNotFound:
+            return self._close(lease, ended, 'deleted',
+                               'the server was deleted')
+        if (lease.state == states.LEASE_ACTIVE and
+                instance.vm_state == vm_states.SHELVED_OFFLOADED):
+            return self._close(lease, ended, 'shelved',
+                               'the server was shelved')
+        return lease
+
+    def _start(self, lease, host, vm_state, task_state, launched_at):
+        if vm_state != vm_states.ACTIVE or task_state or not launched_at:
+            return lease
+        started = launched_at.replace(tzinfo=datetime.timezone.utc)
+        lease = db.lease_transition(
+            lease, states.LEASE_ACTIVE, self.host, host=host,
+            started_at=started, expires_at=started + datetime.timedelta(
+                seconds=lease.duration))
+        LOG.info('Lease %(lease)s began and ends at %(end)s.',
+                 {'lease': lease.uuid, 'end': lease.expires_at.isoformat()},
+                 instance_uuid=lease.server_id)
+        return lease
+
+    def _close(self, lease, state, code, reason):
+        LOG.info('Lease %(lease)s is over: %(reason)s.',
+                 {'lease': lease.uuid, 'reason': reason},
+                 instance_uuid=lease.server_id)
+        return db.lease_transition(lease, state, self.host, reason=reason,
+                                   reason_code=code)
+
+    @staticmethod
+    def _deleted(context, server_id):
+        """Whether a server is gone; one that is in no cell yet is not."""
+        try:
+            builder.find_instance(context.elevated(), server_id)
+        except nova_exception.InstanceNotFound:
+            return True
+        return False
+
+
+def _had_lease(server_id):
+    try:
+        db.lease_get(server_id)
+    except exception.LeaseNotFound:
+        return False
+    return True
+
+
+def _auto_extended(lease):
+    """The later end of a lease that extends itself, or None.
+
+    It does so while nobody waits for a device of the same alias, and up to
+    its longest duration.
+    """
+    if not lease.auto_extend:
+        return None
+    for request in db.requests_in([states.REQUEST_QUEUED]):
+        if request.devices.keys() & lease.devices.keys():
+            return None
+    until = max(lease.expires_at, clock.now()) + datetime.timedelta(
+        seconds=CONF.gpu_lease.auto_extend_step)
+    if lease.max_duration is not None:
+        until = min(until, lease.started_at + datetime.timedelta(
+            seconds=lease.max_duration))
+    return until if until > lease.expires_at else None
+
+
+def _summary(lease):
+    return {
+        'uuid': lease.uuid,
+        'server_id': lease.server_id,
+        'state': lease.state,
+        'generation': lease.generation,
+        'started_at': _iso(lease.started_at),
+        'expires_at': _iso(lease.expires_at),
+        'duration': lease.duration,
+        'auto_extend': lease.auto_extend,
+    }
+
+
+def _iso(when):
+    return when.isoformat() if when else None

@@ -1,0 +1,90 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The conductor's RPC methods of namespace ``gpu_lease``, client side."""
+
+import oslo_messaging as messaging
+
+from nova.conductor import rpcapi as nova_rpcapi
+from nova.objects import base as objects_base
+from nova import profiler
+from nova import rpc
+
+NAMESPACE = 'gpu_lease'
+
+
+@profiler.trace_cls('rpc')
+class ConductorAPI:
+    """What nova-compute and nova-api ask of a nova-gpu-lease-conductor.
+
+    Version history:
+
+    * 1.0 - sync_host, lease_due, build_allowed, build_finished, wake
+    """
+
+    def __init__(self):
+        target = messaging.Target(topic=nova_rpcapi.RPC_TOPIC,
+                                  namespace=NAMESPACE, version='1.0')
+        self.client = rpc.get_client(
+            target, serializer=objects_base.NovaObjectSerializer())
+
+    def sync_host(self, context, host, servers, devices_changed):
+        """Tell what runs on a host, and learn which leases it has.
+
+        :param host: the host of the nova-compute.
+        :param servers: a list of {'id', 'vm_state', 'task_state',
+            'launched_at'}, one for each server on the host; launched_at is
+            ISO 8601 or None.
+        :param devices_changed: whether the free devices of the host, or the
+            host itself, changed since the last call: wakes the dispatcher.
+        :returns: a list of {'uuid', 'server_id', 'state', 'generation',
+            'started_at', 'expires_at', 'duration', 'auto_extend'}, one for
+            each current lease of the host; times ISO 8601 or None, duration
+            in seconds.
+        """
+        return self.client.prepare().call(
+            context, 'sync_host', host=host, servers=servers,
+            devices_changed=devices_changed)
+
+    def lease_due(self, context, lease_uuid, generation):
+        """Say that the end of a lease has come.
+
+        :param generation: that of the lease as the caller knows it.
+        :returns: the lease as it is then, as from sync_host; None when it is
+            gone.
+        """
+        return self.client.prepare().call(
+            context, 'lease_due', lease_uuid=lease_uuid,
+            generation=generation)
+
+    def build_allowed(self, context, server_id, host):
+        """Ask whether a build that reached a host is still wanted.
+
+        :returns: False when the server's lease is not being built, or is
+            being built on another host.
+        """
+        return self.client.prepare().call(
+            context, 'build_allowed', server_id=server_id, host=host)
+
+    def build_finished(self, context, host, server_id, ok, message):
+        """Tell how a build ended.
+
+        :param ok: whether the server runs.
+        :param message: why it does not, a str or None.
+        """
+        self.client.prepare().cast(
+            context, 'build_finished', host=host, server_id=server_id, ok=ok,
+            message=message)
+
+    def wake(self, context):
+        """Have the queue looked at soon."""
+        self.client.prepare().cast(context, 'wake')
