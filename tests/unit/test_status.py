@@ -275,7 +275,7 @@ class StatusTestCase(base.TestCase):
         self.configure()
         db_api.conductor_beat('api1', '1', True)
         self.beating = []
-        self.clock.advance(CONF.service_down_time + 1)
+        self.clock.advance(CONF.service_down_time + status.SLACK + 1)
         self.bad('Conductors', 'api1')
 
     def test_conductor_none(self):

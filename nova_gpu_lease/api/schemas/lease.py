@@ -1,0 +1,46 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""The query string of GET /os-gpu-leases."""
+
+from nova_gpu_lease.api.schemas import common
+from nova_gpu_lease import states
+
+#: What a list can be sorted by: names of the JSON, and of db.api's sort keys.
+#: Not the host, which not everybody may know.
+SORT_KEYS = (
+    'created_at', 'duration', 'ended_at', 'expires_at', 'flavor',
+    'max_duration', 'on_expiry', 'project_id', 'queued_at', 'server_id',
+    'server_name', 'started_at', 'status', 'updated_at', 'user_id')
+_KEY = '(%s)(:(asc|desc))?' % '|'.join(SORT_KEYS)
+
+INDEX = common.collection(
+    status={
+        'type': 'string', 'enum': list(states.LEASE_STATES),
+        'description': 'one of ' + ', '.join(states.LEASE_STATES),
+    },
+    project_id=common.ID,
+    user_id=common.ID,
+    server_id=common.ID,
+    expires_before={
+        'type': 'string', 'format': 'date-time',
+        'description': 'a time in ISO 8601 with its zone, for example '
+        '2026-11-21T19:08:07Z',
+    },
+    sort={
+        'type': 'string', 'pattern': r'^%s(,%s)*\Z' % (_KEY, _KEY),
+        'description': 'KEY or KEY:asc or KEY:desc, several with commas; '
+        'KEY is one of ' + ', '.join(SORT_KEYS),
+    })
+
+SHOW = {'type': 'object', 'properties': {}, 'additionalProperties': False}

@@ -1,0 +1,235 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+import datetime
+from urllib import parse
+
+from testtools import matchers
+
+from nova_gpu_lease.api.schemas import lease as schema
+from nova_gpu_lease import clock
+from nova_gpu_lease.db import api as db_api
+from nova_gpu_lease import states
+from tests import fixtures
+from tests.unit.api import base
+
+_NOW = datetime.datetime(2026, 11, 21, 19, 8, 7, 900000,
+                         datetime.timezone.utc)
+
+
+class LeaseTestCase(base.APITestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.clock = self.useFixture(fixtures.ClockFixture(_NOW))
+
+    def start(self, request, **values):
+        """Bring a request to leases that are ACTIVE."""
+        request = db_api.request_transition(
+            request, states.REQUEST_DISPATCHING, 'host',
+            lease_state=states.LEASE_BUILDING)
+        db_api.request_transition(request, states.REQUEST_PLACED, 'host')
+        values = dict({
+            'started_at': clock.now(), 'host': 'gpu1',
+            'expires_at': clock.now() + datetime.timedelta(hours=2)},
+            **values)
+        return [db_api.lease_transition(
+            lease, states.LEASE_ACTIVE, 'host', **values)
+            for lease in db_api.leases_of(request.id)]
+
+    def ids(self, query='', **kwargs):
+        answer = self.send('/os-gpu-leases' + query, **kwargs)
+        self.assertEqual(200, answer.status_int, answer.text)
+        return [lease['server_name'] for lease in answer.json['gpu_leases']]
+
+
+class ShowTestCase(LeaseTestCase):
+
+    def test_show_queued(self):
+        self.queue()
+        request = self.queue(
+            wait_until=_NOW + datetime.timedelta(minutes=5), attempts=2)
+        db_api.request_set(
+            request, reason='No free device', expected_start=_NOW +
+            datetime.timedelta(minutes=1, microseconds=1))
+        lease, = db_api.leases_of(request.id)
+        self.assertEqual({'gpu_lease': {
+            'id': lease.uuid, 'server_id': lease.server_id,
+            'server_name': 's1', 'project_id': base.PROJECT,
+            'user_id': 'user', 'request_id': request.uuid, 'flavor': 'gpu',
+            'devices': {'gpu': 1}, 'status': 'QUEUED', 'position': 2,
+            'queued_at': '2026-11-21T19:08:07Z',
+            'wait_until': '2026-11-21T19:13:07Z',
+            'expected_start': '2026-11-21T19:09:07Z', 'duration': 7200,
+            'max_duration': None, 'on_expiry': 'shelve',
+            'auto_extend': False, 'priority': 'normal', 'started_at': None,
+            'expires_at': None, 'remaining': None, 'ended_at': None,
+            'end_action': None, 'attempts': 2, 'reason': 'No free device',
+            'created_at': '2026-11-21T19:08:07Z',
+            'updated_at': '2026-11-21T19:08:07Z',
+        }}, self.send('/os-gpu-leases/' + lease.uuid).json)
+
+    def test_show_active(self):
+        lease, = self.start(self.queue(
+            wait_until=_NOW + datetime.timedelta(minutes=5)))
+        self.clock.advance(61.5)
+        shown = self.send('/os-gpu-leases/' + lease.uuid).json['gpu_lease']
+        for key, value in {
+                'status': 'ACTIVE', 'position': None, 'wait_until': None,
+                'expected_start': None, 'remaining': 7200 - 62,
+                'started_at': '2026-11-21T19:08:07Z',
+                'expires_at': '2026-11-21T21:08:07Z'}.items():
+            self.assertEqual(value, shown[key], key)
+        self.clock.advance(86400)
+        self.assertEqual(0, self.send(
+            '/os-gpu-leases/' + lease.uuid).json['gpu_lease']['remaining'])
+
+    def test_show_host_is_for_admins(self):
+        lease, = self.start(self.queue())
+        path = '/os-gpu-leases/' + lease.uuid
+        self.assertNotIn('host', self.send(path).json['gpu_lease'])
+        shown = self.send(path, context=self.admin()).json['gpu_lease']
+        self.assertEqual('gpu1', shown['host'])
+
+    def test_show_by_server(self):
+        lease, = self.start(self.queue())
+        self.assertEqual(lease.uuid, self.send(
+            '/os-gpu-leases/' + lease.server_id).json['gpu_lease']['id'])
+        db_api.lease_transition(lease, states.LEASE_RELEASED, 'host')
+        shown = self.send('/os-gpu-leases/' + lease.server_id).json
+        self.assertEqual('RELEASED', shown['gpu_lease']['status'])
+        self.assertEqual('2026-11-21T19:08:07Z',
+                         shown['gpu_lease']['ended_at'])
+
+    def test_show_not_found(self):
+        lease, = self.start(self.queue(project_id=base.OTHER_PROJECT))
+        for id in ('nothing', lease.uuid, lease.server_id, '%00', 'x' * 999):
+            self.assertEqual(
+                'gpu_lease.not_found',
+                self.error(self.send('/os-gpu-leases/' + id), 404,
+                           'itemNotFound', 'could not be found'))
+        foreign = self.error(self.send('/os-gpu-leases/' + lease.uuid),
+                             404, 'itemNotFound')
+        self.assertEqual('gpu_lease.not_found', foreign)
+
+
+class IndexTestCase(LeaseTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.active = self.start(self.queue(2))
+        self.clock.advance(10)
+        self.queue(1)
+        self.queue(1, project_id=base.OTHER_PROJECT, user_id='other')
+
+    def test_index_own_project(self):
+        self.assertEqual(['s2', 's1', 's0'], self.ids())
+        self.assertEqual(['s3'], self.ids(context=self.make_context(
+            base.OTHER_PROJECT)))
+        self.assertEqual([], self.ids(context=self.make_context('cc')))
+
+    def test_index_all_projects(self):
+        admin = self.admin()
+        self.assertEqual([], self.ids(context=admin))
+        self.assertEqual(['s3', 's2', 's1', 's0'],
+                         self.ids('?all_projects=true', context=admin))
+        self.assertEqual(['s3'], self.ids(
+            '?all_projects=true&project_id=' + base.OTHER_PROJECT,
+            context=admin))
+
+    def test_index_filters(self):
+        self.assertEqual(['s1', 's0'], self.ids('?status=ACTIVE'))
+        self.assertEqual([], self.ids('?status=EXPIRED'))
+        self.assertEqual([], self.ids('?user_id=nobody'))
+        self.assertEqual(['s0'], self.ids(
+            '?server_id=' + self.active[0].server_id))
+        for time, count in (('2026-11-21T21:08:07Z', 0),
+                            ('2026-11-21T21:08:08Z', 2),
+                            ('2026-11-21T22:08:08+01:00', 2),
+                            ('2026-11-21T20:08:07.91-01:00', 2)):
+            self.assertEqual(count, len(self.ids(
+                '?expires_before=' + parse.quote(time))), time)
+
+    def test_index_sort(self):
+        self.assertEqual(['s0', 's1', 's2'], self.ids('?sort=server_name'))
+        self.assertEqual(['s2', 's1', 's0'],
+                         self.ids('?sort=server_name:desc'))
+        self.assertEqual(['s1', 's0', 's2'],
+                         self.ids('?sort=status:asc,server_name:desc'))
+        self.assertEqual(['s1', 's0', 's2'],
+                         self.ids('?sort=status&sort=server_name:desc'))
+        for key in schema.SORT_KEYS:
+            self.assertEqual(3, len(self.ids('?sort=%s:desc' % key)), key)
+
+    def test_index_pages(self):
+        seen, url = [], '/os-gpu-leases?limit=2&sort=started_at:desc'
+        while url:
+            page = self.send(url).json
+            seen.append([lease['server_name']
+                         for lease in page['gpu_leases']])
+            links = page.get('gpu_leases_links')
+            url = links and links[0]['href'].replace(
+                'http://cloud.example/v2.1', '')
+        self.assertEqual([['s1', 's0'], ['s2']], seen)
+        self.assertNotIn('gpu_leases_links',
+                         self.send('/os-gpu-leases?limit=3').json)
+
+    def test_index_page_limit(self):
+        self.flags(group='api', max_limit=1)
+        page = self.send('/%s/os-gpu-leases' % base.PROJECT).json
+        self.assertEqual(1, len(page['gpu_leases']))
+        self.assertEqual(
+            [{'rel': 'next', 'href': 'http://cloud.example/v2.1/%s/'
+              'os-gpu-leases?marker=%s' % (
+                  base.PROJECT, page['gpu_leases'][0]['id'])}],
+            page['gpu_leases_links'])
+
+    def test_index_link_behind_proxy(self):
+        self.flags(group='api', compute_link_prefix='https://public/compute')
+        links = self.send('/os-gpu-leases?limit=1').json['gpu_leases_links']
+        self.assertThat(links[0]['href'], matchers.StartsWith(
+            'https://public/compute/v2.1/os-gpu-leases?limit=1&marker='))
+
+    def test_index_last_marker_gives_empty_page(self):
+        self.assertEqual([], self.ids('?marker=' + self.active[0].uuid))
+
+    def test_index_marker_unknown(self):
+        foreign = db_api.leases_list({'project_id': base.OTHER_PROJECT})[0]
+        for marker in ('x', foreign.uuid):
+            self.assertEqual(
+                'gpu_lease.marker_not_found',
+                self.error(self.send('/os-gpu-leases?marker=' + marker),
+                           400, 'badRequest', marker))
+
+    def test_index_bad_values(self):
+        for name, values, accepted in (
+                ('limit', ('0', '-1', 'x', '1.5', '', '1e3', '9' * 99, '1\n'),
+                 'whole number'),
+                ('marker', ('', 'x' * 37), 'last item'),
+                ('all_projects', ('', 'maybe', '2'), 'true or false'),
+                ('status', ('', 'active', 'DONE'), 'ACTIVE'),
+                ('expires_before', ('', 'soon', '1', '2026-11-21',
+                                    '2026-11-21T19:08:07',
+                                    '0001-01-01T00:00:00+23:00',
+                                    '2026-13-01T00:00:00Z'), 'ISO 8601'),
+                ('sort', ('', 'host', 'id', 'status:up', 'status,',
+                          'status:asc:asc', 'uuid'), 'server_name'),
+                ('server_id', ('', 'x' * 256), 'id')):
+            for value in values:
+                self.error(
+                    self.send('/os-gpu-leases?%s=%s' % (
+                        name, parse.quote(value))),
+                    400, 'badRequest', name, accepted)
+        self.error(self.send('/os-gpu-leases?limit=1&limit=2'), 400,
+                   'badRequest', 'limit', 'once')
+        self.error(self.send('/os-gpu-leases?a=%ff'), 400, 'badRequest')
