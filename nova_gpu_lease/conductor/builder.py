@@ -265,7 +265,7 @@ class Builder:
 
         :param reason: a sentence; see short().
         """
-        fault = LeaseFault(reason=reason)
+        fault = _raised(LeaseFault(reason=reason))
         if kind == states.KIND_UNSHELVE:
             self._fail_unshelve(context, server_id, fault)
             return
@@ -276,7 +276,8 @@ class Builder:
         self.task_mgr._bury_in_cell0(
             context, _spec_or_none(context, server_id), fault,
             build_requests=[build_request],
-            block_device_mapping=build_request.block_device_mappings,
+            block_device_mapping=_unsaved(
+                context, build_request.block_device_mappings),
             tags=build_request.tags)
 
     @staticmethod
@@ -331,3 +332,22 @@ def _spec_or_none(context, server_id):
         return objects.RequestSpec.get_by_instance_uuid(context, server_id)
     except nova_exception.RequestSpecNotFound:
         return None
+
+
+def _unsaved(context, bdms):
+    """The block devices of a BuildRequest, ready to be created in a cell.
+
+    As Nova reads them they have no context, and nothing to save.
+    """
+    return objects.BlockDeviceMappingList(context, objects=[
+        objects.BlockDeviceMapping(context, **{
+            name: getattr(bdm, name) for name in bdm.obj_fields
+            if bdm.obj_attr_is_set(name)}) for bdm in bdms])
+
+
+def _raised(fault):
+    """The same exception with a traceback; Nova's notifications need one."""
+    try:
+        raise fault
+    except LeaseFault as exc:
+        return exc

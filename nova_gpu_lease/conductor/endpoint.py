@@ -111,7 +111,9 @@ class QueueEndpoint:
             security_groups, block_device_mapping=None, legacy_bdm=True,
             request_spec=None, host_lists=None):
         # A build that failed on a compute. Leased servers have no alternate
-        # hosts, so Nova ends them; close their leases when it has.
+        # hosts, so Nova ends them; close their leases when it has. Nova's
+        # fault only says that no host is left.
+        reason = (filter_properties.get('retry') or {}).get('exc_reason')
         try:
             return self.task_mgr.build_instances(
                 context, instances, image, filter_properties, admin_password,
@@ -119,7 +121,7 @@ class QueueEndpoint:
                 block_device_mapping, legacy_bdm, request_spec, host_lists)
         finally:
             for instance in instances:
-                self._build_failed(context, instance.uuid)
+                self._build_failed(context, instance.uuid, reason)
 
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
         kept, secrets = payload.dump(context, cast, spec)
@@ -162,15 +164,15 @@ class QueueEndpoint:
             self.creds.revoke_trust(trust_id)
         db.wake()
 
-    def _build_failed(self, context, server_id):
+    def _build_failed(self, context, server_id, reason):
         lease = db.lease_current(server_id)
         if lease is None or lease.state != states.LEASE_BUILDING:
             return
-        reason = builder.last_fault(context, server_id)
         try:
             db.lease_transition(
                 lease, states.LEASE_CANCELLED, self.host,
-                reason='the server could not be built: %s' % reason,
+                reason='the server could not be built: %s' % (
+                    reason or builder.last_fault(context, server_id)),
                 reason_code='build_failed')
         except exception.StaleState:
             LOG.debug('The lease was closed by somebody else.',

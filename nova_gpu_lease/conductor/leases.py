@@ -49,9 +49,8 @@ class LeaseEndpoint:
                 lease = self._sync(context, lease, by_id.get(lease.server_id),
                                    host)
             except exception.StaleState:
-                LOG.debug('Lease %s was changed by somebody else.',
-                          lease.uuid)
-                continue
+                # Somebody else was quicker: the caller is to know the result.
+                lease = db.lease_get(lease.uuid)
             if lease.state in states.LEASE_CURRENT:
                 current.append(_summary(lease))
         if devices_changed:
@@ -111,7 +110,8 @@ class LeaseEndpoint:
         if ok:
             self._start(lease, host, instance.vm_state, instance.task_state,
                         instance.launched_at)
-        elif instance.vm_state == vm_states.ERROR:
+        elif lease.host == host and instance.vm_state in (
+                vm_states.ERROR, vm_states.SHELVED_OFFLOADED):
             self._close(lease, states.LEASE_CANCELLED, 'build_failed',
                         'the server could not be built: %s' % (
                             message or builder.last_fault(
@@ -175,15 +175,6 @@ class LeaseEndpoint:
                  instance_uuid=lease.server_id)
         return db.lease_transition(lease, state, self.host, reason=reason,
                                    reason_code=code)
-
-    @staticmethod
-    def _deleted(context, server_id):
-        """Whether a server is gone; one that is in no cell yet is not."""
-        try:
-            builder.find_instance(context.elevated(), server_id)
-        except nova_exception.InstanceNotFound:
-            return True
-        return False
 
 
 def _had_lease(server_id):

@@ -103,7 +103,7 @@ class ManageTest(base.TestCase):
             api.request_transition(request, 'CANCELLED', 'h',
                                    lease_state='CANCELLED')
             clock.advance(86400)
-        for date, count in (('2026-11-21', 0), ('2026-11-22', 1),
+        for date, count in (('2026-11-22', 1),
                             ('2026-11-22T20:00+01:00', 0),
                             ('2026-11-22T19:09Z', 1)):
             self.assertEqual(
@@ -113,10 +113,8 @@ class ManageTest(base.TestCase):
 
     def test_usage(self):
         for args, part in (
-                ((), 'db'), (('db',), 'sync'),
-                (('db', 'purge'), '--before'),
-                (('db', 'purge', '--before', 'soon'), '2026-11-21'),
-                (('nonsense',), 'nonsense')):
+                (('db',), 'sync'), (('db', 'purge'), '--before'),
+                (('db', 'purge', '--before', 'soon'), '2026-11-21')):
             status, out, err = manage(self.config, *args)
             self.assertEqual((2, ''), (status, out))
             self.assertIn(part, err)

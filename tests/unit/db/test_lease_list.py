@@ -82,9 +82,9 @@ class ListTest(base.TestCase):
 
     def test_pages(self):
         """Pages of one lease each make up the whole list in every order."""
-        sorts = [[]] + [[(key, direction)]
-                        for key in api.LEASE_SORT_KEYS
-                        for direction in ('asc', 'desc')]
+        directions = itertools.cycle(('asc', 'desc'))
+        sorts = [[]] + [[pair] for pair
+                        in zip(api.LEASE_SORT_KEYS, directions)]
         sorts += [[('host', a), ('expires_at', b), ('status', 'asc')]
                   for a, b in itertools.product(('asc', 'desc'), repeat=2)]
         for sort in sorts:

@@ -1,0 +1,206 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Nova's ComputeManager with the hooks of leases; see timer.py for the work.
+
+Everything that this service uses of Nova's manager is in this file.
+"""
+
+import functools
+import inspect
+
+from nova.compute import build_results
+from nova.compute import manager
+from nova.compute import task_states
+from nova.compute import vm_states
+import nova.context
+from nova import objects
+from nova.objects import fields
+from oslo_log import log as logging
+import oslo_messaging as messaging
+
+from nova_gpu_lease.compute import timer
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease import exception
+from nova_gpu_lease import terms
+
+LOG = logging.getLogger(__name__)
+
+#: The longest time that a stop waits for the timer's last round, in seconds.
+STOP_TIMEOUT = 5
+
+#: Methods of ComputeManager that are overridden here, with the arguments they
+#: were tested with.
+TESTED = {
+    'post_start_hook': (),
+    'cleanup_host': (),
+    '_start_recorded_task': (
+        'executor_type', 'task_name', 'instance', 'context', 'func', 'args',
+        'kwargs'),
+    '_do_build_and_run_instance': (
+        'context', 'instance', 'image', 'request_spec', 'filter_properties',
+        'admin_password', 'injected_files', 'requested_networks',
+        'security_groups', 'block_device_mapping', 'node', 'limits',
+        'host_list', 'accel_uuids'),
+    'unshelve_instance': (
+        'context', 'instance', 'image', 'filter_properties', 'node',
+        'request_spec', 'accel_uuids'),
+}
+TESTED_RPC_MAJOR = '6'
+
+
+def check_supported():
+    """Refuse a Nova whose compute manager is not the tested one.
+
+    :raises: exception.UnsupportedNova
+    """
+    version = manager.ComputeManager.target.version
+    if version.partition('.')[0] != TESTED_RPC_MAJOR:
+        raise exception.UnsupportedNova(
+            reason='the RPC version of its compute service is %s, not %s.x' %
+            (version, TESTED_RPC_MAJOR))
+    for name, arguments in TESTED.items():
+        method = inspect.unwrap(
+            getattr(manager.ComputeManager, name, lambda self: None))
+        found = tuple(inspect.signature(method).parameters)[1:]
+        if found != arguments:
+            raise exception.UnsupportedNova(
+                reason='%s takes (%s), not (%s)' % (
+                    name, ', '.join(found), ', '.join(arguments)))
+
+
+class GPULeaseComputeManager(manager.ComputeManager):
+    """Tells the conductor what happens to leases on this host."""
+
+    def __init__(self, *args, **kwargs):
+        check_supported()
+        super().__init__(*args, **kwargs)
+        self._lease_rpcapi = rpcapi.ConductorAPI()
+        self._lease_timer = timer.Timer(
+            self._lease_rpcapi, nova.context.get_admin_context, self.host,
+            servers=functools.partial(local_servers, self.host),
+            free=functools.partial(free_resources, self.rt),
+            conf=CONF.gpu_lease, down_time=CONF.service_down_time,
+            report_interval=CONF.report_interval)
+
+    def post_start_hook(self):
+        super().post_start_hook()
+        self._lease_timer.start()
+
+    def cleanup_host(self):
+        # The last step of a shutdown: the builds that it waited for are told.
+        self._lease_timer.stop(STOP_TIMEOUT)
+        super().cleanup_host()
+
+    def _start_recorded_task(self, executor_type, task_name, instance,
+                             context, func, *args, **kwargs):
+        future = super()._start_recorded_task(
+            executor_type, task_name, instance, context, func, *args,
+            **kwargs)
+        if task_name == 'build_instance' and has_gpu(instance):
+            # Not earlier: a failed build deletes its allocation as its last
+            # step, and would delete that of the next try.
+            future.add_done_callback(
+                functools.partial(self._build_ended, instance))
+        return future
+
+    def _build_ended(self, instance, future):
+        if instance.task_state == task_states.SCHEDULING:
+            # Given back to the conductor, or dropped by the guard.
+            return
+        self._lease_timer.build_finished(
+            instance.uuid, instance.vm_state == vm_states.ACTIVE,
+            '%s' % future.exception() if future.exception() else None)
+
+    def _do_build_and_run_instance(self, context, instance, *args, **kwargs):
+        if not self._still_wanted(context, instance):
+            # The one result that leaves the server and its allocation alone.
+            return build_results.FAILED_BY_POLICY
+        return super()._do_build_and_run_instance(
+            context, instance, *args, **kwargs)
+
+    def unshelve_instance(self, context, instance, *args, **kwargs):
+        if not self._still_wanted(context, instance):
+            return
+        if not has_gpu(instance):
+            super().unshelve_instance(context, instance, *args, **kwargs)
+            return
+        try:
+            super().unshelve_instance(context, instance, *args, **kwargs)
+        except Exception as exc:
+            self._lease_timer.build_finished(
+                instance.uuid, False, '%s' % exc)
+            raise
+        self._lease_timer.build_finished(instance.uuid, True)
+
+    def _still_wanted(self, context, instance):
+        """Whether a build is not one that the conductor has given up.
+
+        A cast that waited while this host was down, or behind other builds,
+        may be for a server that waits again or runs elsewhere by now.
+        """
+        if not has_gpu(instance):
+            return True
+        try:
+            if self._lease_rpcapi.build_allowed(
+                    context, instance.uuid, self.host):
+                return True
+        except messaging.MessagingException as exc:
+            reason = 'no nova-conductor said that it is wanted: %s' % exc
+            self._lease_timer.build_finished(instance.uuid, False, reason)
+        else:
+            reason = 'it was given up in the meantime'
+        LOG.warning('A build is dropped: %s', reason, instance=instance)
+        return False
+
+
+def has_gpu(instance):
+    """Whether the flavor of a server asks for PCI devices by an alias."""
+    return terms.PCI_ALIAS_SPEC in instance.flavor.extra_specs
+
+
+def local_servers(host, context):
+    """The servers on a host, as sync_host of the conductor wants them."""
+    servers = objects.InstanceList.get_by_host(
+        context, host, expected_attrs=[])
+    return [{'id': server.uuid,
+             'vm_state': server.vm_state,
+             'task_state': server.task_state,
+             'launched_at': (server.launched_at and
+                             server.launched_at.isoformat())}
+            for server in servers]
+
+
+def free_resources(tracker):
+    """What is free on this host, as other services can see it.
+
+    A device counts once its row is saved, which Nova's tracker does after it
+    has saved the compute node and updated Placement. CPUs, memory and disk
+    count because a request may wait for these alone.
+
+    :param tracker: Nova's ResourceTracker.
+    :returns: a dict of a name to an amount.
+    """
+    free = {}
+    if tracker.pci_tracker:
+        for device in list(tracker.pci_tracker.pci_devs.objects):
+            if (device.status == fields.PciDeviceStatus.AVAILABLE and
+                    'status' not in device.obj_what_changed()):
+                free[device.address] = 1
+    for name, node in list(tracker.old_resources.items()):
+        for amount in ('vcpus', 'memory_mb', 'local_gb'):
+            used = '%s_used' % amount
+            if amount in node and used in node:
+                free['%s %s' % (name, amount)] = (
+                    getattr(node, amount) - getattr(node, used))
+    return free

@@ -1,0 +1,121 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Nova's PciPassthroughFilter that knows who is next for a device."""
+
+import copy
+
+from nova.scheduler.filters import pci_passthrough_filter
+from nova.scheduler import utils
+from oslo_log import log as logging
+
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease.scheduler import devices
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+
+class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
+    """Enable it in place of PciPassthroughFilter.
+
+    A server whose lease is being built goes to the nodes that were planned
+    for its request. Any other one that asks for a GPU, with a lease (a move)
+    or without, does not take devices that are next for somebody else. While
+    nobody waits it answers exactly as Nova's filter.
+    """
+
+    RUN_ON_REBUILD = False
+
+    def filter_all(self, filter_obj_list, spec_obj):
+        """Yield the hosts that pass; one query for all of them."""
+        if not asks_for_gpu(spec_obj) or utils.request_is_rebuild(spec_obj):
+            yield from super().filter_all(filter_obj_list, spec_obj)
+            return
+        lease, gang, reservations = db.scheduling_view(spec_obj.instance_uuid)
+        planned = None
+        if lease and lease.state == states.LEASE_BUILDING:
+            # Nova filters again for every server of a request what was left
+            # by the one before, so the nodes of all of them have to pass.
+            planned = {other.node_uuid for other in gang
+                       if other.state == states.LEASE_BUILDING}
+        for host in filter_obj_list:
+            if planned is not None:
+                if host.uuid not in planned:
+                    continue
+                kept = {}
+            else:
+                kept = self._kept(reservations.get(host.uuid, ()))
+            if self._filter_one(host, spec_obj) and (
+                    not kept or self._spares(host, spec_obj, kept)):
+                yield host
+
+    @staticmethod
+    def _kept(reservations):
+        """{alias: number of devices that are kept, None for all}."""
+        kept = {}
+        for _request, alias, count in reservations:
+            if count is None or kept.get(alias, 0) is None:
+                kept[alias] = None
+            else:
+                kept[alias] = kept.get(alias, 0) + count
+        return kept
+
+    def _spares(self, host, spec, kept):
+        """Keep the candidates that take no device that is next for others."""
+        requests = {alias: request for alias, request
+                    in devices.aliases().items() if alias in kept}
+        before = _free(host.pci_stats, requests)
+
+        def spares(candidate):
+            stats = copy.deepcopy(host.pci_stats)
+            # It was just tried, so it does not fail.
+            stats.apply_requests(spec.pci_requests.requests,
+                                 candidate['mappings'])
+            after = _free(stats, requests)
+            return all(
+                after[alias] == free or (
+                    kept[alias] is not None and after[alias] >= kept[alias])
+                for alias, free in before.items())
+
+        if self.filter_candidates(host, spares):
+            return True
+        LOG.debug('%s has free devices, but they are next for waiting '
+                  'requests', host, instance_uuid=spec.instance_uuid)
+        return False
+
+
+def asks_for_gpu(spec):
+    """Whether a request is for at least one device of a GPU alias.
+
+    :param spec: a RequestSpec.
+    """
+    return any(is_gpu(request) for request in (
+        spec.pci_requests.requests if spec.pci_requests else ()))
+
+
+def is_gpu(request):
+    """Whether an InstancePCIRequest is for GPUs, by [gpu_lease] aliases."""
+    return request.source == request.FLAVOR_ALIAS and (
+        not CONF.gpu_lease.aliases or
+        request.alias_name in CONF.gpu_lease.aliases)
+
+
+def _free(stats, requests):
+    """{alias: number of free devices that match it}."""
+    free = dict.fromkeys(requests, 0)
+    for pool in stats.pools:
+        for alias in devices.matching(pool, requests):
+            free[alias] += pool['count']
+    return free

@@ -1,0 +1,82 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""nova-scheduler with one more RPC namespace, and the check of its hooks.
+
+All that we use of Nova's scheduler beyond its documented interfaces is named
+in HOOKS; a Nova where one of them looks different is refused at start.
+"""
+
+import inspect
+
+from nova.pci import stats as pci_stats
+from nova.scheduler import filters
+from nova.scheduler import host_manager
+from nova.scheduler import manager
+from nova.scheduler import request_filter
+from nova.scheduler import utils
+
+from nova_gpu_lease import exception
+from nova_gpu_lease.scheduler import survey
+
+RPC_MAJOR = '4'
+
+#: Callables and the names of their parameters.
+HOOKS = (
+    (host_manager.HostManager._get_computes_for_cells,
+     'self context cells compute_uuids'),
+    (host_manager.HostManager._get_host_states,
+     'self context compute_nodes services'),
+    (host_manager.HostManager.get_filtered_hosts,
+     'self hosts spec_obj index'),
+    (filters.BaseHostFilter.filter_all, 'self filter_obj_list spec_obj'),
+    (filters.BaseHostFilter._filter_one, 'self obj spec'),
+    (filters.CandidateFilterMixin.filter_candidates,
+     'self host_state filter_func'),
+    (pci_stats.PciDeviceStats.support_requests,
+     'self requests provider_mapping numa_cells'),
+    (pci_stats.PciDeviceStats.apply_requests,
+     'self requests provider_mapping numa_cells'),
+    (request_filter.process_reqspec, 'ctxt request_spec'),
+    (utils.resources_from_request_spec,
+     'ctxt spec_obj host_manager enable_pinning_translate'),
+    (utils.setup_instance_group, 'context request_spec'),
+)
+
+
+def check_nova():
+    """Refuse a Nova that this package was not written for.
+
+    :raises: exception.UnsupportedNova
+    """
+    version = manager.SchedulerManager.target.version
+    if version.partition('.')[0] != RPC_MAJOR:
+        raise exception.UnsupportedNova(
+            reason="nova-scheduler's RPC version is %s, not %s.x" % (
+                version, RPC_MAJOR))
+    for hook, expected in HOOKS:
+        found = ' '.join(inspect.signature(hook).parameters)
+        if found != expected:
+            raise exception.UnsupportedNova(
+                reason='%s.%s takes (%s), not (%s)' % (
+                    hook.__module__, hook.__qualname__,
+                    found.replace(' ', ', '), expected.replace(' ', ', ')))
+
+
+class GPULeaseSchedulerManager(manager.SchedulerManager):
+    """Nova's scheduler that also answers surveys."""
+
+    def __init__(self, *args, **kwargs):
+        check_nova()
+        super().__init__(*args, **kwargs)
+        self.additional_endpoints.append(survey.Endpoint(self))
