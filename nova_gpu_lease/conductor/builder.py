@@ -157,6 +157,33 @@ class Builder:
         """:param task_mgr: Nova's ComputeTaskManager of this process."""
         self.task_mgr = task_mgr
 
+    def check(self, context, cast):
+        """Make sure that what a server is made of is still there.
+
+        :param context: the tenant's RequestContext.
+        :param cast: the payload.Cast of the request.
+        :raises: LeaseFault that says what is gone.
+        """
+        image_id = (cast.image or {}).get('id')
+        try:
+            if image_id:
+                self.task_mgr.image_api.get(context, image_id)
+            for network in cast.requested_networks or ():
+                if network.port_id:
+                    self.task_mgr.network_api.show_port(
+                        context, network.port_id)
+                elif network.network_id and not (
+                        network.auto_allocate or network.no_allocate):
+                    self.task_mgr.network_api.get(
+                        context, network.network_id)
+        except (nova_exception.ImageNotFound,
+                nova_exception.ImageNotAuthorized,
+                nova_exception.NetworkNotFound,
+                nova_exception.PortNotFound) as exc:
+            raise LeaseFault(
+                reason='It went while the server waited: %s' %
+                exc.format_message())
+
     def start(self, context, kind, server_ids, nodes, cast):
         """Claim the nodes for the servers and have them built there.
 

@@ -161,6 +161,9 @@ class Dispatcher:
             return
         try:
             self._build(request, leases, nodes)
+        except nova_builder.LeaseFault as exc:
+            self.reaper.settle(context, request, fault=nova_builder.short(
+                exc.format_message()))
         except nova_builder.SelectionLost as exc:
             self._requeue(request, exc.format_message())
         except (ks_exc.ClientException, messaging.MessagingTimeout) as exc:
@@ -177,6 +180,7 @@ class Dispatcher:
         request = db.request_get(request.uuid)
         tenant = self.creds.context_for(request)
         cast = payload.load(tenant, request)
+        self.builder.check(tenant, cast)
         claimed = self.builder.start(
             tenant, request.kind, [lease.server_id for lease in leases],
             nodes, cast)

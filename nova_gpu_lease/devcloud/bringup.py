@@ -18,7 +18,10 @@ first and nothing waits for more than it needs.
 
 import sys
 
+import keystoneauth1.exceptions
+
 from nova_gpu_lease.devcloud import bootstrap
+from nova_gpu_lease.devcloud import exceptions
 from nova_gpu_lease.devcloud import glance
 from nova_gpu_lease.devcloud import keystone
 from nova_gpu_lease.devcloud import mariadb
@@ -73,6 +76,9 @@ class BringUp:
             print('Installing ' + ', '.join(packages.missing()) + '…',
                   file=sys.stderr, flush=True)
             packages.install(self.state.path('logs', 'apt.log'))
+        if not self.state.is_done('databases'):
+            # An "up" that was killed left something half done.
+            self.cloud.processes.kill()
         fresh = not mariadb.prepare(self.state)
         for module in _CONFIGURE:
             module.configure(self.state)
@@ -82,8 +88,8 @@ class BringUp:
             if not self.state.is_done(name):
                 self.steps.add(name, lambda n=name, f=function:
                                self._once(n, f), *needs)
-        self.steps.add('hosts', lambda: bootstrap.hosts(self.state),
-                       *self.cloud.services())
+        self.steps.add('hosts', lambda: self._content(
+            'hosts', bootstrap.hosts), *self.cloud.services())
         self.steps.failed = self.failed
         self.steps.run()
 
@@ -129,5 +135,13 @@ class BringUp:
                 name, lambda n=name: self.cloud.start_and_wait(n), *needs)
 
     def _once(self, name, function):
-        function(self.state)
+        self._content(name, function)
         self.state.done(name)
+
+    def _content(self, name, function):
+        try:
+            function(self.state)
+        except keystoneauth1.exceptions.ClientException as exc:
+            raise exceptions.CommandFailed(
+                f'Making "{name}" failed: {exc}. The logs of the services '
+                f'are in {self.state.path("logs")}.') from exc

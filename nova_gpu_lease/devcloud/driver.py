@@ -28,6 +28,7 @@ from nova.compute import task_states
 import nova.conf
 from nova import exception
 from nova.image import glance
+from nova import objects
 from nova.virt import event as virtevent
 from nova.virt import fake
 import nova.virt.node
@@ -63,6 +64,28 @@ class _Resources(fake.Resources):
                 'local_gb_used': sum(g.disk_gb for g in existing)}
 
 
+def _numa_topology(host):
+    """Return the NUMA nodes as JSON, or None if no GPU is on one.
+
+    They share the host's CPUs and memory evenly.
+    """
+    nodes = {gpu.numa_node for gpu in host.gpus} - {None}
+    if not nodes:
+        return None
+    count = max(nodes) + 1
+    memory = host.memory_mb // count
+    return objects.NUMATopology(cells=[
+        objects.NUMACell(
+            id=node, socket=node, cpuset=set(range(node, host.vcpus, count)),
+            pcpuset=set(), pinned_cpus=set(), siblings=[], memory=memory,
+            cpu_usage=0, memory_usage=0,
+            mempages=[objects.NUMAPagesTopology(
+                size_kb=4, total=memory * 256, used=0)],
+            network_metadata=objects.NetworkMetadata(
+                physnets=set(), tunneled=False))
+        for node in range(count)])._to_json()
+
+
 class DevcloudDriver(fake.FakeDriver):
     """A hypervisor with GPUs; see ``nova.virt.driver.ComputeDriver``."""
 
@@ -95,6 +118,7 @@ class DevcloudDriver(fake.FakeDriver):
         """Return the host's resources, GPUs included."""
         status = super().get_available_resource(nodename)
         status['uuid'] = nova.virt.node.get_local_node_uuid()
+        status['numa_topology'] = _numa_topology(self._host_layout)
         status['pci_passthrough_devices'] = json.dumps(
             [self._device(gpu) for gpu in self._host_layout.gpus])
         return status

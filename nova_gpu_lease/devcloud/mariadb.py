@@ -98,11 +98,17 @@ def connect(state, database=None):
 
 
 def query(state, database, sql, *parameters):
-    """Run one statement and return its rows as a list of tuples."""
-    with connect(state, database) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return list(cursor.fetchall())
+    """Run one statement and return its rows as a list of tuples.
+
+    :raises: OSError if MariaDB does not answer
+    """
+    try:
+        with connect(state, database) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return list(cursor.fetchall())
+    except pymysql.err.OperationalError as exc:
+        raise ConnectionError(str(exc)) from exc
 
 
 def _answers(state):

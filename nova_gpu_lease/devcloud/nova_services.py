@@ -94,7 +94,8 @@ def _service(state, name, module, files, topic, host):
     for path in files:
         arguments += ['--config-file', path]
     return process.Service(
-        name=name, env={'XDG_CACHE_HOME': str(state.make('cache'))},
+        name=name, stop_timeout=30,
+        env={'XDG_CACHE_HOME': str(state.make('cache'))},
         command=[sys.executable, '-m', 'nova_gpu_lease.devcloud.launch',
                  module, *arguments],
         ready=lambda: _serves(state, f'nova-{topic}', topic, host))

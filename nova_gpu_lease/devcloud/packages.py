@@ -17,6 +17,7 @@ the instances a distribution would start are never started nor touched.
 """
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
@@ -37,6 +38,7 @@ PROGRAMS = {
 _PATH = ':'.join(['/usr/lib/rabbitmq/bin', '/usr/sbin', '/usr/bin', '/sbin',
                   '/bin', '/usr/local/sbin', '/usr/local/bin'])
 _POLICY = pathlib.Path('/usr/sbin/policy-rc.d')
+_LOCK = '/run/nova-gpu-lease-devcloud.lock'
 _POLICY_TEXT = '''#!/bin/sh
 # Written by nova-gpu-lease-devcloud for the time of one installation.
 exit 101
@@ -89,8 +91,17 @@ def missing():
 def _no_service_start():
     """Keep Debian's maintainer scripts from starting what they install.
 
-    A policy that is there already is put back as it was.
+    A policy that is there already is put back as it was. Only one "up" does
+    this at a time.
     """
+    with open(_LOCK, 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with _policy():
+            yield
+
+
+@contextlib.contextmanager
+def _policy():
     kept = _POLICY.with_name('policy-rc.d.devcloud-kept')
     # Ours is there only if an earlier installation was killed.
     if _POLICY.exists() and _POLICY.read_text() != _POLICY_TEXT:

@@ -104,7 +104,10 @@ def _speaks_amqp(port):
 
 
 def consumers(state, queue):
-    """Return how many connections take messages from a queue."""
+    """Return how many connections take messages from a queue.
+
+    :raises: OSError if RabbitMQ does not answer
+    """
     connection = amqp.Connection(
         f'{state_mod.HOST}:{state.port("rabbitmq")}', userid='openstack',
         password=state.password('rabbitmq'), connect_timeout=5)
@@ -114,5 +117,7 @@ def consumers(state, queue):
             queue, passive=True).consumer_count
     except amqp.exceptions.NotFound:
         return 0
+    except amqp.exceptions.AMQPError as exc:
+        raise ConnectionError(str(exc)) from exc
     finally:
-        connection.close()
+        connection.collect()

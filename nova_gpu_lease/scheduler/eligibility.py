@@ -329,10 +329,13 @@ class Eligibility:
 
     def _filter(self, states, spec, some_filters):
         """Those that pass; forced and ignored hosts are honoured."""
+        if not states:
+            # Nova would log at length that all of them were refused.
+            return []
         host_manager = copy.copy(self.manager.host_manager)
         host_manager.enabled_filters = some_filters
         passed = list(host_manager.get_filtered_hosts(states, spec))
-        if states and not passed:
+        if not passed:
             self.missing.append(self._refused_by(states, spec, some_filters))
         return passed
 

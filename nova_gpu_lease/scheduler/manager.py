@@ -26,8 +26,13 @@ from nova.scheduler import manager
 from nova.scheduler import request_filter
 from nova.scheduler import utils
 
+from oslo_log import log as logging
+
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import exception
 from nova_gpu_lease.scheduler import survey
+
+LOG = logging.getLogger(__name__)
 
 RPC_MAJOR = '4'
 
@@ -78,5 +83,8 @@ class GPULeaseSchedulerManager(manager.SchedulerManager):
 
     def __init__(self, *args, **kwargs):
         check_nova()
+        if not CONF.pci.alias:
+            LOG.warning('[pci] alias is not set: no device is known as a '
+                        'GPU. Set it as it is on nova-api.')
         super().__init__(*args, **kwargs)
         self.additional_endpoints.append(survey.Endpoint(self))

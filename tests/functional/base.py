@@ -77,7 +77,7 @@ class HooksFixture(fixtures.Fixture):
                         'nova_gpu_lease.scheduler.weights.GPULeaseWeigher']},
                 # Only events drive the queue, and these at once.
                 'gpu_lease': {
-                    'poll_interval': 0.05, 'dispatch_interval': '1h',
+                    'poll_interval': 0.1, 'dispatch_interval': '1h',
                     'sync_interval': '1h', 'expiry_retry_interval': '1s'},
         }.items():
             for name, value in options.items():
@@ -179,6 +179,7 @@ class CloudMixin:
         :returns: what check returned.
         """
         end = time.monotonic() + timeout
+        pause = 0.05
         while True:
             found = check()
             if found:
@@ -186,7 +187,8 @@ class CloudMixin:
             if time.monotonic() > end:
                 self.fail('Timeout: %s' % (what() if callable(what)
                                            else what))
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(pause * 1.2, 0.25)
 
     def wait_for_status(self, server_ids, status, timeout=TIMEOUT):
         """Wait until a server, or each of a list, has a status."""

@@ -20,6 +20,7 @@ import json
 import re
 import unittest
 
+import fixtures
 from nova import context as nova_context
 from nova.db.api import api as api_db
 from nova.db.main import api as main_db
@@ -30,7 +31,7 @@ from tests.functional import base
 UUID = re.compile('[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}')
 TIME = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?'
                   r'(Z|[+-]\d\d:\d\d)?')
-RANDOM = re.compile('r-[0-9a-z]{8}')
+RANDOM = re.compile('r-[0-9a-z]{8}|(?<="adminPass": ")[^"]+')
 #: Columns that count how long the test took.
 CLOCKS = {('services', 'report_count'), ('services', 'last_seen_up'),
           ('services', 'updated_at'), ('compute_nodes', 'updated_at')}
@@ -44,7 +45,7 @@ class Plain:
 
     def __call__(self, value):
         text = json.dumps(value, default=str, sort_keys=True)
-        text = RANDOM.sub('RESERVATION', TIME.sub('TIME', text))
+        text = RANDOM.sub('RANDOM', TIME.sub('TIME', text))
         return UUID.sub(self._name, text)
 
     def _name(self, match):
@@ -58,6 +59,8 @@ class Story(base.CloudTestCase):
     GPUS = {'host1': {'gpu': 1}, 'host2': {}}
 
     def setUp(self):
+        # A process remembers these ids and writes no second row.
+        self.useFixture(fixtures.MonkeyPatch('nova.objects.ec2._CACHE', None))
         super().setUp()
         self.answers = []
 
@@ -86,8 +89,7 @@ class Story(base.CloudTestCase):
 
     def tell(self):
         small, large = [self._create_flavor(
-            id=name, name=name, vcpu=1, memory_mb=memory, disk=1,
-            extra_spec={'hw:mem_page_size': 'any'} if name == 'x' else None)
+            id=name, name=name, vcpu=1, memory_mb=memory, disk=1)
             for name, memory in (('small', 512), ('large', 1024))]
         for wrong in ({'server': {'name': 'one'}}, {'server': []}, [], {}):
             self.ask('POST', '/servers', wrong)
@@ -143,13 +145,15 @@ class Story(base.CloudTestCase):
                      if (table.name, name) not in CLOCKS} for row in rows]
         return {name: rows for name, rows in found.items() if rows}
 
-    def runTest(self):
+    def tell_and_keep(self):
         self.tell()
         plain = Plain()
-        self.result = ([plain(answer) for answer in self.answers],
-                       {'%s.%s' % (name, table): [plain(row) for row in rows]
-                        for name, tables in self.rows().items()
-                        for table, rows in tables.items()})
+        # Nova's base class removes public attributes at the end.
+        self._result = (
+            [plain(answer) for answer in self.answers],
+            {'%s.%s' % (name, table): [plain(row) for row in rows]
+             for name, tables in self.rows().items()
+             for table, rows in tables.items()})
 
 
 class StockStoryTest(unittest.TestCase):
@@ -157,23 +161,13 @@ class StockStoryTest(unittest.TestCase):
     maxDiff = None
 
     def tell(self, hooks):
-        story = Story('runTest')
+        story = Story('tell_and_keep')
         story.HOOKS = hooks
-        results = []
-        story.addOnException(lambda exc_info: results.append(exc_info[1]))
-        kept = {}
-        run = story.runTest
-
-        def run_and_keep():
-            run()
-            kept['result'] = story.result
-
-        story.runTest = run_and_keep
         outcome = unittest.TestResult()
         story.run(outcome)
         for _, text in outcome.errors + outcome.failures:
             self.fail(text)
-        return kept['result']
+        return story._result
 
     def test_story_is_the_same_with_and_without_hooks(self):
         answers, rows = self.tell(hooks=False)

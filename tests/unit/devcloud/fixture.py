@@ -16,7 +16,6 @@ import os
 
 import fixtures
 
-from nova_gpu_lease.devcloud import layout
 from nova_gpu_lease.devcloud import options
 from nova_gpu_lease.devcloud import state
 
@@ -33,7 +32,5 @@ class StateFixture(fixtures.Fixture):
         self.useFixture(fixtures.EnvironmentVariable(
             'XDG_CACHE_HOME', os.path.join(base, 'cache')))
         self.state = state.State(os.path.join(base, 'cloud'))
-        chosen, hosts = options.new(self.asked)
-        assert isinstance(hosts, layout.Layout)
         with self.state.lock():
-            self.state.create(chosen, hosts)
+            self.state.create(*options.new(self.asked))
