@@ -25,6 +25,7 @@ from nova.compute import vm_states
 import nova.context
 from nova import objects
 from nova.objects import fields
+from nova import servicegroup
 from oslo_log import log as logging
 import oslo_messaging as messaging
 
@@ -91,7 +92,11 @@ class GPULeaseComputeManager(manager.ComputeManager):
             servers=functools.partial(local_servers, self.host),
             free=functools.partial(free_resources, self.rt),
             conf=CONF.gpu_lease, down_time=CONF.service_down_time,
-            report_interval=CONF.report_interval)
+            is_up=self._lease_host_is_up)
+
+    def _lease_host_is_up(self, context):
+        return servicegroup.API().service_is_up(
+            objects.Service.get_by_compute_host(context, self.host))
 
     def post_start_hook(self):
         super().post_start_hook()

@@ -94,13 +94,14 @@ class Timer:
     :param conf: the group [gpu_lease].
     :param down_time: seconds without a report after which Nova holds a
         service for down.
-    :param report_interval: seconds between two of these reports.
+    :param is_up: a function that tells, for such a context, whether Nova
+        holds this service for up.
     :param now: a function that returns the time, aware UTC.
     :param monotonic: a function that returns seconds.
     """
 
     def __init__(self, rpcapi, context, host, servers, free, conf, down_time,
-                 report_interval, now=lambda: clock.now(),
+                 is_up, now=lambda: clock.now(),
                  monotonic=time.monotonic):
         self._rpcapi = rpcapi
         self._context = context
@@ -109,7 +110,7 @@ class Timer:
         self._free = free
         self._conf = conf
         self._down_time = down_time
-        self._report_interval = report_interval
+        self._is_up = is_up
         self._now = now
         self._monotonic = monotonic
 
@@ -117,10 +118,13 @@ class Timer:
         self._leases = {}
         self._amounts = {}
         self._last_tick = None
+        #: Whether the queue has yet to hear that this host is up.
+        self._announced = False
         #: Times at which the conductor is to hear that devices changed.
         self._reports = []
         self._sync_at = None
         self._build_backoff = self._backoff()
+        self._up_backoff = self._backoff()
         self._sync_backoff = self._backoff()
 
         self._thread = None
@@ -152,6 +156,9 @@ class Timer:
         """Do everything that is due."""
         self._notice_start_and_freeze()
         self._notice_freed()
+        if not self._announced:
+            self._try(self._up_backoff, 'That this host is up',
+                      self._announce)
         if self._builds:
             self._try(self._build_backoff, 'The end of a build',
                       self._tell_builds)
@@ -211,7 +218,15 @@ class Timer:
             return
         else:
             LOG.info('The GPU lease timer stood still for a while.')
-        self._report(0, SETTLE, self._report_interval + SETTLE)
+        self._announced = False
+        self._report(0)
+
+    def _announce(self):
+        """Wake the queue once Nova holds this host for up."""
+        if not self._is_up(self._context()):
+            return
+        self._announced = True
+        self._report(0, SETTLE)
 
     def _notice_freed(self):
         before, self._amounts = self._amounts, self._free()
