@@ -13,11 +13,15 @@
 
 import fixtures
 from nova import context as nova_context
+from nova import objects
+from nova.scheduler.client import query
 from oslo_serialization import jsonutils
 from oslo_utils import uuidutils
 
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease.scheduler import rpcapi
+from nova_gpu_lease.scheduler import survey
+from tests import fixtures as lease_fixtures
 from tests.functional import base
 from tests.functional import nova_fixtures
 
@@ -28,6 +32,11 @@ DEVICE = {'vendor_id': nova_fixtures.PCI_VENDOR_ID,
 class SurveyMixin:
     """Asks for the survey by RPC. Servers without a lease do not wait."""
 
+    @staticmethod
+    def ask(requests):
+        return rpcapi.SchedulerAPI().survey(
+            nova_context.get_admin_context(), requests)
+
     def survey(self, server_id=None, num_servers=1, **values):
         """The survey's answer with host names instead of uuids of nodes.
 
@@ -35,8 +44,7 @@ class SurveyMixin:
         """
         requests = [{'uuid': 'request', 'server_id': server_id,
                      'num_servers': num_servers, 'kind': 'create', **values}]
-        answer = rpcapi.SchedulerAPI().survey(
-            nova_context.get_admin_context(), requests if server_id else [])
+        answer = self.ask(requests if server_id else [])
         self.assertTrue(answer['complete'])
         names = {uuid: node['host'] for uuid, node in answer['nodes'].items()}
         one = answer['requests'].get('request')
@@ -88,23 +96,6 @@ class SurveyTest(SurveyMixin, base.CloudTestCase):
         self.api.delete_server(server)
         self.wait_for('a free device', lambda: self.free_devices() == 4)
         self.wait_for(lambda: self.pools(), lambda: self.pools() == empty)
-
-    def test_promised_devices_are_not_free(self):
-        nodes, _answer = self.survey()
-        uuid = self._get_provider_uuid_by_host('host1')
-        server = uuidutils.generate_uuid()
-        request = db.request_create(
-            {'kind': 'create', 'project_id': 'p', 'user_id': 'u',
-             'priority': 'normal', 'devices': {'gpu': 1}, 'context': {}},
-            [{'server_id': server, 'server_name': 's', 'flavor': 'f',
-              'duration': 60, 'on_expiry': 'shelve'}], 'test')
-        db.request_transition(
-            request, 'DISPATCHING', 'test', lease_state='BUILDING',
-            lease_values={server: {'host': 'host1', 'node_uuid': uuid}})
-        self.assertEqual((1, 2), self.pools()['host1']['gpu'])
-        nodes, _answer = self.survey()
-        self.assertEqual([[request.uuid, 'gpu', 1]],
-                         nodes['host1']['promised'])
 
     def test_room_besides_devices(self):
         half = self.active('half', self.sized('', 40000), api=self.admin_api,
@@ -201,6 +192,64 @@ class SurveyTest(SurveyMixin, base.CloudTestCase):
 
 
 class SurveyPlacementTest(SurveyTest):
+    PCI_IN_PLACEMENT = True
+
+
+class PromisedTest(SurveyMixin, base.CloudTestCase):
+    """Without our conductor, which would put such rows in order."""
+
+    HOOKS = False
+    GPUS = {'host1': {'gpu': 2}}
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(lease_fixtures.DatabaseFixture())
+
+    def ask(self, requests):
+        return survey.Endpoint(self.scheduler.manager).survey(
+            nova_context.get_admin_context(), requests)
+
+    def place(self):
+        """A lease that is being built on host1.
+
+        :returns: its request.
+        """
+        self.server = uuidutils.generate_uuid()
+        request = db.request_create(
+            {'kind': 'create', 'project_id': 'p', 'user_id': 'u',
+             'priority': 'normal', 'devices': {'gpu': 1}, 'context': {}},
+            [{'server_id': self.server, 'server_name': 's', 'flavor': 'f',
+              'duration': 60, 'on_expiry': 'shelve'}], 'test')
+        return db.request_transition(
+            request, 'DISPATCHING', 'test', lease_state='BUILDING',
+            lease_values={self.server: {
+                'host': 'host1',
+                'node_uuid': self._get_provider_uuid_by_host('host1')}})
+
+    def select(self, like):
+        """Have Nova select, and claim, a host for the placed server."""
+        context = nova_context.get_admin_context()
+        spec = objects.RequestSpec.get_by_instance_uuid(context, like)
+        spec.requested_resources = []
+        spec.generate_request_groups_from_pci_requests()
+        query.SchedulerQueryClient().select_destinations(
+            context, spec, [self.server], return_objects=True)
+
+    def test_promised_devices_are_not_free(self):
+        like = self.active('like', self.flavor())
+        self.assertEqual({'gpu': (1, 2)}, self.pools()['host1'])
+        request = self.place()
+        promised = [[request.uuid, 'gpu', 1]]
+        self.assertEqual({'gpu': (0, 2)}, self.pools()['host1'])
+        self.assertEqual(promised, self.survey()[0]['host1']['promised'])
+        self.select(like)
+        # Placement counts it from now on, if it knows devices.
+        self.assertEqual({'gpu': (0, 2)}, self.pools()['host1'])
+        self.assertEqual([] if self.PCI_IN_PLACEMENT else promised,
+                         self.survey()[0]['host1']['promised'])
+
+
+class PromisedPlacementTest(PromisedTest):
     PCI_IN_PLACEMENT = True
 
 
