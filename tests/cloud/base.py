@@ -62,11 +62,14 @@ class CloudTestCase(base.BaseTestCase):
         self.addCleanup(self._delete_servers)
 
     def _delete_servers(self):
-        names = [server['ID'] for server in self.openstack(
-            'server list --all-projects', ADMIN)]
-        if names:
-            self.openstack(['server', 'delete', '--wait', *names], ADMIN,
-                           parse=False)
+        cloud = rest.client(self.cloud.state)
+        path = '/v2.1/servers?all_tenants=1'
+        for server in cloud.get('nova', path)['servers']:
+            cloud.session.delete(
+                self.cloud.state.url('nova', '/v2.1/servers/%s' %
+                                     server['id']), raise_exc=False)
+        self.wait_until(lambda: not cloud.get('nova', path)['servers'],
+                        'all servers deleted')
 
     def openstack(self, command, project=ALICE, parse=True):
         """Run the client as the member of a project.
