@@ -109,10 +109,10 @@ create() {
     as "$1" openstack server create --flavor gpu --image tiny --nic none \
         --hint "gpu_lease=$3" -f value -c id -c name "$2"
 }
-create alice s1 90s
-create alice s2 1h
+create alice s1 1h
+create bob s2 1h
 create bob s3 1h
-create bob s4 1h
+create alice s4 2m
 create alice s5 1h
 create bob s6 1h
 
@@ -120,6 +120,10 @@ say "Four run, two wait in order"
 for server in s1 s2 s3 s4; do
     wait_for 60 ACTIVE status_of $server
 done
+work='three epochs of training'
+"${devcloud[@]}" guest "$(quiet alice openstack server show s4 -f value \
+    -c id)" write "$work"
+echo "Alice works on s4; on its disk: $work"
 as alice openstack gpu lease list
 as admin openstack gpu lease queue list --all-projects
 wait_for 10 1 lease_field alice s5 position
@@ -140,39 +144,35 @@ if as alice openstack server create --flavor gpu --image tiny --nic none \
     fail "a lease until tomorrow was accepted"
 fi
 
-say "Alice works on s1 ..."
-"${devcloud[@]}" guest "$(quiet alice openstack server show s1 -f value \
-    -c id)" write 'three epochs of training'
-
-say "... its lease ends, it is shelved with its work, and s5 starts by itself"
-wait_for 150 SHELVED_OFFLOADED status_of s1
+say "The lease of s4 ends: it is shelved with its work, s5 starts by itself"
+wait_for 150 SHELVED_OFFLOADED status_of s4
 wait_for 60 ACTIVE status_of s5
 as alice openstack gpu lease list
-as alice openstack image show s1-shelved -c name -c status -c visibility \
+as alice openstack image show s4-shelved -c name -c status -c visibility \
     -c owner
-wait_for 10 active quiet alice openstack image show s1-shelved -f value \
+wait_for 10 active quiet alice openstack image show s4-shelved -f value \
     -c status
-wait_for 10 "$(quiet alice openstack server show s1 -f value -c project_id)" \
-    quiet alice openstack image show s1-shelved -f value -c owner
+wait_for 10 "$(quiet alice openstack server show s4 -f value -c project_id)" \
+    quiet alice openstack image show s4-shelved -f value -c owner
 
-say "Bob deletes s3; s6 takes the GPU"
-as bob openstack server delete s3
+say "Bob deletes s2; s6 takes the GPU"
+as bob openstack server delete s2
 wait_for 60 ACTIVE status_of s6
 as bob openstack gpu lease list
 
-say "Alice wants s1 back: it waits in the same queue"
-as alice openstack server unshelve s1
-wait_for 10 1 lease_field alice s1 position
-as alice openstack gpu lease show s1
+say "Alice wants s4 back: it waits in the same queue"
+as alice openstack server unshelve s4
+wait_for 10 1 lease_field alice s4 position
+as alice openstack gpu lease show s4
 
-say "She gives s2 back, and s1 goes on with a new lease"
-as alice openstack server delete s2
-wait_for 60 ACTIVE status_of s1
-wait_for 20 ACTIVE lease_field alice s1 status
+say "She gives s1 back, and s4 goes on with a new lease"
+as alice openstack server delete s1
+wait_for 60 ACTIVE status_of s4
+wait_for 20 ACTIVE lease_field alice s4 status
 as alice openstack gpu lease list
-work=$("${devcloud[@]}" guest "$(quiet alice openstack server show s1 \
+found=$("${devcloud[@]}" guest "$(quiet alice openstack server show s4 \
     -f value -c id)" show | sed -n 's/^disk: //p')
-echo "On the disk of s1: $work"
-[ "$work" = 'three epochs of training' ] || fail "the work of s1 is lost"
+echo "On the disk of s4: $found"
+[ "$found" = "$work" ] || fail "the work of s4 is lost"
 
 say "All of it held."

@@ -29,8 +29,9 @@ class QueueTest(base.CloudTestCase):
         self.wait_for_status([servers['s00'], servers['s01']], 'ACTIVE')
         self.wait_for(lambda: self.waiting(), lambda: self.waiting() == [
             [name] for name in names[2:]])
-        self.assertEqual(list(range(1, 19)), [
-            self.lease(servers[name])['position'] for name in names[2:]])
+        self.wait_for('positions', lambda: [
+            self.lease(servers[name])['position']
+            for name in names[2:]] == list(range(1, 19)))
         for number, name in enumerate(names):
             self.wait_for_status(servers[name], 'ACTIVE')
             left = [[later] for later in names[number + 2:]]
