@@ -93,6 +93,13 @@ class TooManyWaiting(Forbidden):
     code = errors.TOO_MANY_WAITING
 
 
+class UserGone(GPULeaseException):
+    """Keystone does not let the user of a request act any more."""
+
+    msg_fmt = ('The user who asked for it may no longer act in its project: '
+               '%(reason)s')
+
+
 class StaleState(GPULeaseException):
     """A row was changed by somebody else since it was read."""
 

@@ -40,6 +40,11 @@ LOG = logging.getLogger(__name__)
 #: The longest time that a stop waits for the timer's last round, in seconds.
 STOP_TIMEOUT = 5
 
+#: How often a conductor that is away is asked whether a build is wanted, and
+#: the seconds in between.
+ASK_TRIES = 6
+ASK_PAUSE = 10
+
 #: Methods of ComputeManager that are overridden here, with the arguments they
 #: were tested with.
 TESTED = {
@@ -156,16 +161,19 @@ class GPULeaseComputeManager(manager.ComputeManager):
         """
         if not has_gpu(instance):
             return True
-        try:
-            if self._lease_rpcapi.build_allowed(
-                    context, instance.uuid, self.host):
-                return True
-        except messaging.MessagingException as exc:
-            reason = 'no nova-conductor said that it is wanted: %s' % exc
-            self._lease_timer.build_finished(instance.uuid, False, reason)
-        else:
-            reason = 'it was given up in the meantime'
+        reason = 'it was given up in the meantime'
+        for _ in range(ASK_TRIES):
+            try:
+                if self._lease_rpcapi.build_allowed(
+                        context, instance.uuid, self.host):
+                    return True
+                break
+            except messaging.MessagingException as exc:
+                reason = 'no nova-conductor said that it is wanted: %s' % exc
+                if self._shutdown_in_progress.wait(ASK_PAUSE):
+                    break
         LOG.warning('A build is dropped: %s', reason, instance=instance)
+        self._lease_timer.build_finished(instance.uuid, False, reason)
         return False
 
 

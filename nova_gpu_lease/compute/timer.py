@@ -118,7 +118,7 @@ class Timer:
         self._leases = {}
         self._amounts = {}
         self._last_tick = None
-        #: Whether the queue has yet to hear that this host is up.
+        #: Whether the queue has heard that this host is up.
         self._announced = False
         #: Times at which the conductor is to hear that devices changed.
         self._reports = []

@@ -17,6 +17,7 @@ nothing here touches our own database.
 """
 
 import copy
+import functools
 import inspect
 
 from nova.compute import task_states
@@ -177,29 +178,28 @@ class Builder:
                     self.task_mgr.network_api.get(
                         context, network.network_id)
         except (nova_exception.ImageNotFound,
-                nova_exception.ImageNotAuthorized,
                 nova_exception.NetworkNotFound,
                 nova_exception.PortNotFound) as exc:
             raise LeaseFault(
                 reason='It went while the server waited: %s' %
                 exc.format_message())
 
-    def start(self, context, kind, server_ids, nodes, cast):
-        """Claim the nodes for the servers and have them built there.
+    def prepare(self, context, kind, server_ids, nodes, cast):
+        """Claim the nodes for the servers.
 
         :param context: the tenant's RequestContext.
         :param kind: states.KIND_CREATE or KIND_UNSHELVE.
         :param server_ids: the UUIDs of the servers.
         :param nodes: the planned compute node UUIDs, one a server.
         :param cast: the payload.Cast of the request.
-        :returns: {server_id: (host, node_uuid)} as claimed.
-        :raises: SelectionLost; nothing was started and nothing is claimed.
+        :returns: a function that has the servers built there. As long as it
+            is not called nothing but allocations exists.
+        :raises: SelectionLost; nothing is claimed then.
         """
         if kind == states.KIND_UNSHELVE:
-            return self._unshelve(context, server_ids, nodes, cast)
-        return self._create(context, server_ids, nodes, cast)
-
-    def _create(self, context, server_ids, nodes, cast):
+            # Nova itself selects in the middle of its method.
+            return functools.partial(
+                self._unshelve, context, server_ids[0], nodes, cast)
         build_requests = [server_of(context, server_id)
                           for server_id in server_ids]
         if None in build_requests:
@@ -209,36 +209,30 @@ class Builder:
         for spec in specs:
             spec.generate_request_groups_from_pci_requests()
         selected = self._select(context, specs[0], server_ids, nodes)
-        # Nova takes the selections out of these lists as it goes.
-        claimed = _claimed(server_ids, selected)
-        self._task_mgr(lambda *args, **kwargs: selected
-                       ).schedule_and_build_instances(
+        return functools.partial(
+            self._task_mgr(lambda *args, **kwargs: selected)
+            .schedule_and_build_instances,
             context, build_requests=build_requests, request_specs=specs,
             image=cast.image, admin_password=cast.admin_password,
             injected_files=cast.injected_files,
             requested_networks=cast.requested_networks,
             block_device_mapping=cast.block_device_mapping, tags=cast.tags)
-        return claimed
 
-    def _unshelve(self, context, server_ids, nodes, cast):
+    def _unshelve(self, context, server_id, nodes, cast):
         instance = find_instance(
-            context, server_ids[0],
+            context, server_id,
             ['flavor', 'system_metadata', 'pci_requests', 'info_cache',
              'metadata', 'security_groups', 'services'])
         spec = self._fresh_spec(context, instance.uuid, cast, 1)
-        claimed = {}
         lost = []
 
         def select(select_context, ready_spec, uuids, **kwargs):
             try:
-                selected = self._select(
-                    select_context, ready_spec, uuids, nodes)
+                return self._select(select_context, ready_spec, uuids, nodes)
             except SelectionLost as exc:
                 lost.append(exc)
                 # The one error that Nova takes quietly here.
                 raise nova_exception.NoValidHost(reason=str(exc))
-            claimed.update(_claimed(uuids, selected))
-            return selected
 
         self._task_mgr(select).unshelve_instance(
             instance._context, instance=instance, request_spec=spec)
@@ -247,16 +241,17 @@ class Builder:
             instance.task_state = task_states.UNSHELVING
             instance.save(expected_task_state=[None])
             raise lost[0]
-        return claimed
 
     def _select(self, context, spec, server_ids, nodes):
+        # A waiting server owns nothing: a claim that is there is of a try
+        # whose answer was lost, and would be doubled.
+        self.release(context, server_ids)
         try:
             selected = self.task_mgr._schedule_instances(
                 context, spec, list(server_ids), return_alternates=False)
         except nova_exception.NoValidHost as exc:
             raise SelectionLost(reason=exc.format_message())
-        found = [hosts[0].compute_node_uuid for hosts in selected]
-        if sorted(found) != sorted(nodes):
+        if [hosts[0].compute_node_uuid for hosts in selected] != list(nodes):
             self.release(context, server_ids)
             raise SelectionLost(
                 reason='Nova selected other hosts than planned')
@@ -290,9 +285,9 @@ class Builder:
     def fail(self, context, kind, server_id, reason):
         """End a waiting server with a fault that its owner can read.
 
-        :param reason: a sentence; see short().
+        :param reason: a sentence for its owner.
         """
-        fault = _raised(LeaseFault(reason=reason))
+        fault = _raised(LeaseFault(reason=short(reason)))
         if kind == states.KIND_UNSHELVE:
             self._fail_unshelve(context, server_id, fault)
             return
@@ -319,19 +314,51 @@ class Builder:
             instance.task_state = None
             instance.save()
 
-    def fail_build(self, context, server_id, reason):
-        """Give up a server that was sent to a compute and never came up."""
+    def give_up(self, context, server_id, reason):
+        """Take back a server that was sent to a compute, if none began it.
+
+        :param reason: a sentence for its owner.
+        :returns: whether it was taken back. A server that a compute works
+            on is left alone: its guest may run, with the devices.
+        """
         try:
             instance = find_instance(context, server_id)
         except nova_exception.InstanceNotFound:
-            return
-        fault = LeaseFault(reason=reason)
-        compute_utils.add_instance_fault_from_exc(
-            instance._context, instance, fault)
-        instance.vm_state = vm_states.ERROR
+            return True
+        shelved = instance.vm_state == vm_states.SHELVED_OFFLOADED
+        waits_in = (task_states.UNSHELVING if shelved
+                    else task_states.SCHEDULING)
+        if not shelved:
+            instance.vm_state = vm_states.ERROR
         instance.task_state = None
-        instance.save()
+        try:
+            instance.save(expected_task_state=[waits_in])
+        except nova_exception.UnexpectedTaskStateError:
+            return False
+        compute_utils.add_instance_fault_from_exc(
+            instance._context, instance,
+            _raised(LeaseFault(reason=short(reason))))
         self.release(context, [server_id])
+        return True
+
+    def discard_orphan(self, context, server_id, host):
+        """Remove the record of a server that its InstanceMapping lacks.
+
+        Nova creates the record in the cell before it maps the server to it;
+        a dispatcher that dies in between leaves one that bars the next try.
+
+        :param host: the planned host.
+        """
+        try:
+            mapping = objects.HostMapping.get_by_host(context, host)
+            instance = objects.Instance.get_by_uuid(
+                cell_context(context, mapping.cell_mapping), server_id)
+        except (nova_exception.HostMappingNotFound,
+                nova_exception.InstanceNotFound):
+            return
+        LOG.info('The record that a dead dispatcher left is removed.',
+                 instance=instance)
+        instance.destroy(hard_delete=True)
 
     @staticmethod
     def forget(context, server_id):
@@ -347,11 +374,6 @@ class Builder:
                 nova_exception.RequestSpecNotFound):
             LOG.debug('Nothing is left of a deleted server.',
                       instance_uuid=server_id)
-
-
-def _claimed(server_ids, selected):
-    return {server_id: (hosts[0].service_host, hosts[0].compute_node_uuid)
-            for server_id, hosts in zip(server_ids, selected)}
 
 
 def _spec_or_none(context, server_id):

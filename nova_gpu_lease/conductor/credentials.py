@@ -13,11 +13,13 @@
 """How the conductor acts as the tenant, hours after the tenant's call.
 
 A Keystone trust is made from the user's token while that is fresh; tokens of
-the trust later stand in for it. Where Keystone is not configured, or forbids
-the trust, the context is used without a token and what needs one fails.
+the trust later stand in for it. Where Keystone forbids the trust, the token of
+the call is kept, encrypted: with Nova's service token beside it, OpenStack's
+services take it for some time after it expired.
 """
 
 import threading
+import time
 
 from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as ks_exc
@@ -27,6 +29,8 @@ from nova import context as nova_context
 from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
+from nova_gpu_lease import exception
+from nova_gpu_lease import secrets
 
 LOG = logging.getLogger(__name__)
 
@@ -45,62 +49,113 @@ class Credentials:
         self._service_auth = None
         self._trust_auths = {}
 
-    def create_trust(self, context):
-        """Have the user of a request trust Nova's service user.
+    def delegate(self, context):
+        """Keep what lets us act as the user of a request later.
 
         :param context: the RequestContext of the user's call, with its token.
-        :returns: the id of the trust; None where Keystone is not configured
-            or forbids it (the reason is logged).
+        :returns: the columns of the request to set: ``trust_id``, or
+            ``token`` where Keystone forbids a trust (for the tokens of
+            application credentials and of other trusts, for example), or
+            nothing where Keystone is not configured.
         """
         if not self._configured() or not context.auth_token:
-            return None
+            return {}
+        trust_id = self._create_trust(context)
+        if trust_id:
+            return {'trust_id': trust_id}
         try:
-            trustee = self._service().get_user_id(self._get_session())
-            response = self._identity(context.get_auth_plugin()).post(
-                '/OS-TRUST/trusts', json={'trust': {
-                    'trustor_user_id': context.user_id,
-                    'trustee_user_id': trustee,
-                    'project_id': context.project_id,
-                    'impersonation': True,
-                    'roles': [{'name': role} for role in context.roles]}})
-            return response.json()['trust']['id']
+            return {'token': secrets.encrypt({'token': context.auth_token})}
+        except exception.NoEncryptionKey:
+            LOG.error('Without a trust, and without [gpu_lease] '
+                      'encryption_keys, nothing can be done in the name of '
+                      'user %(user)s in project %(project)s.',
+                      {'user': context.user_id,
+                       'project': context.project_id})
+            return {}
+
+    def _create_trust(self, context):
+        try:
+            return self._again(self._post_trust, context)
         except ks_exc.ClientException as exc:
             LOG.warning('No trust could be made for user %(user)s in project '
-                        '%(project)s; what needs the token of the user will '
-                        'fail once that has expired: %(reason)s',
+                        '%(project)s; the token of the call is kept instead, '
+                        'and works as long as Keystone takes expired tokens '
+                        '([token] allow_expired_window): %(reason)s',
                         {'user': context.user_id,
                          'project': context.project_id, 'reason': exc})
             return None
 
+    def _post_trust(self, context):
+        trustee = self._service().get_user_id(self._get_session())
+        response = self._identity(context.get_auth_plugin()).post(
+            '/OS-TRUST/trusts', json={'trust': {
+                'trustor_user_id': context.user_id,
+                'trustee_user_id': trustee,
+                'project_id': context.project_id,
+                'impersonation': True,
+                'roles': [{'name': role} for role in context.roles]}})
+        return response.json()['trust']['id']
+
+    @staticmethod
+    def _again(call, *args):
+        """Call Keystone; try twice more while it is away."""
+        for _ in range(2):
+            try:
+                return call(*args)
+            except (ks_exc.ConnectFailure, ks_exc.HttpServerError):
+                time.sleep(1)
+        return call(*args)
+
     def revoke_trust(self, trust_id):
-        """Take a trust back. A trust that is gone already is no error."""
+        """Take a trust back. A trust that is gone already is no error.
+
+        :returns: whether it is gone.
+        """
         if not trust_id or not self._configured():
-            return
-        auth = self._trust_auth(trust_id)
+            return True
         try:
-            self._identity(auth).delete('/OS-TRUST/trusts/%s' % trust_id)
-        except ks_exc.NotFound:
-            pass
+            self._identity(self._trust_auth(trust_id)).delete(
+                '/OS-TRUST/trusts/%s' % trust_id)
+        except (ks_exc.NotFound, ks_exc.Unauthorized, ks_exc.Forbidden):
+            # Gone with its user, its project or a role.
+            LOG.debug('Trust %s is of no use any more.', trust_id)
         except ks_exc.ClientException as exc:
-            LOG.warning('Trust %(trust)s could not be deleted: %(reason)s',
+            LOG.warning('Trust %(trust)s could not be deleted and is tried '
+                        'again: %(reason)s',
                         {'trust': trust_id, 'reason': exc})
+            return False
         with self._lock:
             self._trust_auths.pop(trust_id, None)
+        return True
 
     def context_for(self, request):
         """The context of the user who made a request.
 
-        :param request: a row of requests, with its column ``context``.
-        :returns: a nova RequestContext with a fresh token; without a token
-            when there is no trust.
-        :raises: keystoneauth1.exceptions.ClientException when Keystone gives
-            none for the trust: it is down, or the user may no longer act.
+        :param request: a row of requests with all columns.
+        :returns: a nova RequestContext with a token; without one where
+            Keystone is not configured.
+        :raises: exception.UserGone when the user may no longer act there;
+            keystoneauth1.exceptions.ClientException when Keystone does not
+            answer.
         """
         context = nova_context.RequestContext.from_dict(request.context)
-        if request.trust_id and self._configured():
-            context.auth_token = self._trust_auth(request.trust_id).get_token(
-                self._get_session())
+        if not self._configured():
+            return context
+        if request.trust_id:
+            context.auth_token = self._trust_token(request.trust_id)
+        elif request.token:
+            context.auth_token = secrets.decrypt(request.token)['token']
         return context
+
+    def _trust_token(self, trust_id):
+        session = self._get_session()
+        try:
+            return self._trust_auth(trust_id).get_token(session)
+        except (ks_exc.Unauthorized, ks_exc.Forbidden,
+                ks_exc.NotFound) as exc:
+            # Ours to mend when the service user itself is refused.
+            self._service().get_token(session)
+            raise exception.UserGone(reason=exc)
 
     @staticmethod
     def to_dict(context):

@@ -19,11 +19,9 @@ the other.
 
 import datetime
 
-from keystoneauth1 import exceptions as ks_exc
 from nova import context as nova_context
 from nova import exception as nova_exception
 from oslo_log import log as logging
-import oslo_messaging as messaging
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
@@ -39,6 +37,11 @@ LOG = logging.getLogger(__name__)
 
 #: The waits between tries to start one request, in seconds.
 BACKOFF = (1, 1, 2, 5, 10, 30, 60)
+#: After so many failed tries a request keeps nobody waiting meanwhile.
+STUCK = 4
+#: See Dispatcher._is_hopeless.
+NEW = datetime.timedelta(minutes=1)
+STANDS = datetime.timedelta(minutes=5)
 
 
 class Dispatcher:
@@ -57,6 +60,8 @@ class Dispatcher:
         self.creds = creds
         self.scheduler = scheduler
         self.host = host
+        #: {request uuid: since when no host can ever hold it}.
+        self._hopeless = {}
 
     def run(self, still_ours):
         """Start everything that can start now.
@@ -101,20 +106,33 @@ class Dispatcher:
             answer = survey['requests'].get(request.uuid)
             if answer is None:
                 continue
-            if answer['never']:
+            if self._is_hopeless(request, answer, now):
                 self._fail(context, request, 'never', answer['never'])
                 continue
             held = (request.next_attempt_at is not None and
                     request.next_attempt_at > now)
             queue.append(planner.Waiting.from_survey(
                 request.uuid, request.num_servers, request.devices, answer,
-                held))
+                held=held, stuck=held and request.attempts >= STUCK))
         plan = planner.plan(queue, nodes)
         if db.plan_get() != plan.reservations:
             db.plan_save(plan.reservations)
         for request in waiting:
             self._note_wait(request, plan.waits.get(request.uuid))
         return plan, {uuid: node.host for uuid, node in nodes.items()}
+
+    def _is_hopeless(self, request, answer, now):
+        """Whether no host can ever hold a request.
+
+        A new request is told at once. One that has waited may only have lost
+        its hosts for a moment (an aggregate is rebuilt, a host is replaced),
+        so that the answer has to stand for a while.
+        """
+        if not answer['never']:
+            self._hopeless.pop(request.uuid, None)
+            return False
+        since = self._hopeless.setdefault(request.uuid, now)
+        return (now - request.queued_at < NEW or now - since >= STANDS)
 
     @staticmethod
     def _note_wait(request, wait):
@@ -141,14 +159,15 @@ class Dispatcher:
                 questions.append({
                     'uuid': request.uuid, 'kind': request.kind,
                     'server_id': queued[0],
-                    'num_servers': request.num_servers})
+                    'num_servers': len(queued),
+                    **(request.destination or {})})
         return questions
 
     def _start(self, context, request, nodes, hosts):
         leases = self._waiting_leases(request)
         if len(leases) != len(nodes):
-            LOG.debug('Request %s changed since it was planned.',
-                      request.uuid)
+            # Deleted servers; or a change that was broken off.
+            db.request_set(request, num_servers=len(leases))
             return
         planned = {
             lease.server_id: {'host': hosts[node], 'node_uuid': node}
@@ -160,73 +179,71 @@ class Dispatcher:
         except exception.StaleState:
             return
         try:
-            self._build(request, leases, nodes)
-        except nova_builder.LeaseFault as exc:
-            self.reaper.settle(context, request, fault=nova_builder.short(
-                exc.format_message()))
-        except nova_builder.SelectionLost as exc:
-            self._requeue(request, exc.format_message())
-        except (ks_exc.ClientException, messaging.MessagingTimeout) as exc:
-            self._requeue(request, 'A service did not answer: %s' % exc)
+            build = self._prepare(request, leases, nodes)
+        except (nova_builder.LeaseFault, exception.UserGone) as exc:
+            self.reaper.settle(context, request, fault=_text(exc))
         except Exception as exc:
-            # Nova's build path raises whatever it met after it has put the
-            # servers it had created into ERROR.
-            LOG.exception('Request %s could not be started.', request.uuid)
-            self.reaper.settle(
-                context, request, fault=nova_builder.short(
-                    'The server could not be started: %s' % _text(exc)))
+            # Whatever is away may be back soon, and nothing was begun.
+            LOG.info('Request %s could not be started.', request.uuid,
+                     exc_info=True)
+            self._requeue(request, _text(exc))
+        else:
+            self._build(context, request, build)
 
-    def _build(self, request, leases, nodes):
+    def _prepare(self, request, leases, nodes):
         request = db.request_get(request.uuid)
         tenant = self.creds.context_for(request)
         cast = payload.load(tenant, request)
         self.builder.check(tenant, cast)
-        claimed = self.builder.start(
+        return self.builder.prepare(
             tenant, request.kind, [lease.server_id for lease in leases],
             nodes, cast)
-        db.request_transition(
-            request, states.REQUEST_PLACED, self.host, secrets=None,
-            payload=None)
-        LOG.info('Request %(request)s starts on %(hosts)s.',
-                 {'request': request.uuid,
-                  'hosts': ', '.join(host for host, _ in claimed.values())})
+
+    def _build(self, context, request, build):
+        try:
+            build()
+        except nova_builder.SelectionLost as exc:
+            self._requeue(request, _text(exc))
+        except Exception as exc:
+            # Nova puts the servers that it created into ERROR, and raises.
+            LOG.exception('Request %s could not be started.', request.uuid)
+            self.reaper.settle(
+                context, request,
+                fault='The server could not be started: %s' % _text(exc))
+        else:
+            self._move(request, states.REQUEST_PLACED, secrets=None,
+                       payload=None)
+            LOG.info('Request %s starts.', request.uuid)
 
     def _requeue(self, request, reason):
         """Back into the queue, in its old place, for another try soon."""
         wait = BACKOFF[min(request.attempts, len(BACKOFF) - 1)]
         LOG.info('Request %(request)s goes on waiting, it could not start: '
                  '%(reason)s', {'request': request.uuid, 'reason': reason})
-        try:
-            db.request_transition(
-                request, states.REQUEST_QUEUED, self.host,
-                reason='The last try to start failed: %s' % reason,
-                reason_code=planner.WAIT_RETRY,
-                lease_state=states.LEASE_QUEUED,
-                attempts=request.attempts + 1,
-                next_attempt_at=clock.now() + datetime.timedelta(
-                    seconds=wait))
-        except exception.StaleState:
-            LOG.debug('Request %s was changed by somebody else.',
-                      request.uuid)
+        self._move(
+            request, states.REQUEST_QUEUED,
+            reason='The last try to start failed: %s' % reason,
+            reason_code=planner.WAIT_RETRY, lease_state=states.LEASE_QUEUED,
+            attempts=request.attempts + 1,
+            next_attempt_at=clock.now() + datetime.timedelta(seconds=wait))
 
     def _fail(self, context, request, code, reason):
         """End a waiting request with a fault for its owner."""
         LOG.info('Request %(request)s fails: %(reason)s',
                  {'request': request.uuid, 'reason': reason})
         for lease in self._waiting_leases(request):
-            self.builder.fail(context, request.kind, lease.server_id,
-                              nova_builder.short(reason))
-        self._end(request, states.REQUEST_FAILED, code, reason)
+            self.builder.fail(context, request.kind, lease.server_id, reason)
+        self._hopeless.pop(request.uuid, None)
+        self._move(request, states.REQUEST_FAILED, reason=reason,
+                   reason_code=code, lease_state=states.LEASE_CANCELLED,
+                   secrets=None, payload=None)
 
-    def _end(self, request, state, code, reason):
+    def _move(self, request, state, **values):
         try:
-            db.request_transition(
-                request, state, self.host, reason=reason, reason_code=code,
-                lease_state=states.LEASE_CANCELLED, secrets=None,
-                payload=None)
+            db.request_transition(request, state, self.host, **values)
         except exception.StaleState:
-            LOG.debug('Request %s was changed by somebody else.',
-                      request.uuid)
+            LOG.warning('Request %s was changed by somebody else.',
+                        request.uuid)
 
     def _give_up_waiting(self, context):
         now = clock.now()
@@ -244,8 +261,7 @@ class Dispatcher:
         return [lease for lease in db.leases_of(request.id)
                 if lease.state == states.LEASE_QUEUED]
 
-    @staticmethod
-    def _next_time():
+    def _next_time(self):
         now = clock.now()
         times = [now + datetime.timedelta(
             seconds=CONF.gpu_lease.dispatch_interval)]
@@ -253,10 +269,14 @@ class Dispatcher:
             times.extend(when for when in (request.wait_until,
                                            request.next_attempt_at)
                          if when and when > now)
+        times.extend(since + STANDS for since in self._hopeless.values()
+                     if since + STANDS > now)
         return min(times)
 
 
 def _text(exc):
-    if isinstance(exc, nova_exception.NovaException):
+    """What a tenant may read of an error: as Nova does in its faults."""
+    if isinstance(exc, (nova_exception.NovaException,
+                        exception.GPULeaseException)):
         return exc.format_message()
-    return '%s: %s' % (type(exc).__name__, exc)
+    return type(exc).__name__

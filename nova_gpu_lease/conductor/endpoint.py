@@ -140,6 +140,7 @@ class QueueEndpoint:
             'payload': kept,
             'secrets': secrets,
             'context': credentials.Credentials.to_dict(context),
+            'destination': _destination(spec),
             # Not before the trust is there, or its maker is dead.
             'next_attempt_at': now + TRUST_TIMEOUT,
         }
@@ -158,10 +159,10 @@ class QueueEndpoint:
         self._make_ready(context, row)
 
     def _make_ready(self, context, row):
-        trust_id = self.creds.create_trust(context)
-        if not db.request_set(row, trust_id=trust_id, next_attempt_at=None):
+        values = self.creds.delegate(context)
+        if not db.request_set(row, next_attempt_at=None, **values):
             # It took so long that the request went on without.
-            self.creds.revoke_trust(trust_id)
+            self.creds.revoke_trust(values.get('trust_id'))
         db.wake()
 
     def _build_failed(self, context, server_id, reason):
@@ -206,6 +207,19 @@ def _terms_again(server_id, spec):
     if agreed.max_duration is not None:
         length = min(length, agreed.max_duration)
     return dataclasses.replace(agreed, duration=length)
+
+
+def _destination(spec):
+    """Where the owner wants the server: what Nova keeps in no table."""
+    wanted = {}
+    if 'requested_destination' in spec and spec.requested_destination:
+        destination = spec.requested_destination
+        for name in ('host', 'node'):
+            if name in destination and getattr(destination, name):
+                wanted[name] = getattr(destination, name)
+    if 'ignore_hosts' in spec and spec.ignore_hosts:
+        wanted['ignore_hosts'] = spec.ignore_hosts
+    return wanted or None
 
 
 def _lease_values(agreed, instance, spec):

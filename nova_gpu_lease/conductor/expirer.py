@@ -28,6 +28,7 @@ from nova.compute import vm_states
 from nova import context as nova_context
 from nova import exception as nova_exception
 from oslo_log import log as logging
+from oslo_utils import excutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
@@ -122,37 +123,68 @@ class Expirer:
                   'end': 'deleted' if delete else 'shelved'},
                  instance_uuid=lease.server_id)
         if delete:
-            return self._call(lease, self._delete)
+            return self._call(lease, self.compute_api.delete)
         return self._call(lease, self.compute_api.shelve)
-
-    def _delete(self, context, instance):
-        # That it is deleted at the end was agreed at the beginning: a lock
-        # does not change it.
-        self.compute_api.delete(context.elevated(), instance)
 
     def _call(self, lease, action):
         """Ask Nova's API layer for something, as the tenant.
 
         :returns: whether it was accepted.
         """
-        request = db.request_get(lease.request.uuid)
         try:
-            context = self.creds.context_for(request)
+            context = self._context(lease, action)
             instance = nova_builder.find_instance(
                 context, lease.server_id,
                 ['flavor', 'system_metadata', 'metadata', 'pci_requests',
                  'pci_devices', 'info_cache', 'numa_topology',
                  'security_groups', 'services'])
-            action(instance._context, instance)
-        except ks_exc.ClientException as exc:
-            self._failed(lease, 'Keystone: %s' % exc)
+            try:
+                action(instance._context, instance)
+            except Exception:
+                with excutils.save_and_reraise_exception():
+                    self._undo(instance)
         except nova_exception.InstanceNotFound:
             return True
-        except nova_exception.NovaException as exc:
+        except (nova_exception.NovaException,
+                exception.GPULeaseException) as exc:
             self._failed(lease, exc.format_message())
+        except ks_exc.ClientException as exc:
+            self._failed(lease, 'Keystone: %s' % exc)
         else:
             return True
         return False
+
+    def _context(self, lease, action):
+        """The context of an end: the tenant's, or, to delete, our own.
+
+        That a server is deleted at the end was agreed at the beginning:
+        neither a lock nor a user who left changes it. To keep the work takes
+        the tenant's token.
+        """
+        request = db.request_get(lease.request.uuid)
+        if action != self.compute_api.delete:
+            return self.creds.context_for(request)
+        try:
+            return self.creds.context_for(request).elevated()
+        except (ks_exc.ClientException, exception.GPULeaseException) as exc:
+            LOG.info('The server is deleted without a token of its user: '
+                     '%s', exc, instance_uuid=lease.server_id)
+            return nova_context.get_admin_context()
+
+    @staticmethod
+    def _undo(instance):
+        """Free a server that Nova marked busy before something failed.
+
+        Nova's API layer sets the task state first, and leaves it there when
+        Glance refuses the image.
+        """
+        began = instance.task_state
+        if began is None:
+            return
+        instance.refresh()
+        if instance.task_state == began:
+            instance.task_state = None
+            instance.save(expected_task_state=[began])
 
     def _over(self, lease, how):
         if how == states.ENDED_DELETED and not _deletes(lease):

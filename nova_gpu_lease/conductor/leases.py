@@ -23,12 +23,19 @@ from oslo_utils import timeutils
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
+
+
+#: States of a server whose guest was started.
+_UP = (vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED,
+       vm_states.SUSPENDED, vm_states.RESCUED, vm_states.RESIZED,
+       vm_states.SHELVED, vm_states.SOFT_DELETED)
 
 
 class LeaseEndpoint:
@@ -82,9 +89,9 @@ class LeaseEndpoint:
     def build_allowed(self, context, server_id, host):
         lease = db.lease_current(server_id)
         if lease is None:
-            # A server without a lease, or whose lease was given up on: only
-            # the first may be built.
-            return not _had_lease(server_id)
+            # A server without a lease, or whose build was given up: only the
+            # first may be built.
+            return not _given_up(server_id)
         return lease.state == states.LEASE_BUILDING and lease.host == host
 
     def build_finished(self, context, host, server_id, ok, message):
@@ -108,7 +115,7 @@ class LeaseEndpoint:
         if instance is None:
             return
         if ok:
-            self._start(lease, host, instance.vm_state, instance.task_state,
+            self._start(lease, host, instance.vm_state,
                         instance.launched_at)
         elif lease.host == host and instance.vm_state in (
                 vm_states.ERROR, vm_states.SHELVED_OFFLOADED):
@@ -130,7 +137,7 @@ class LeaseEndpoint:
             return self._missing(context, lease)
         if lease.state == states.LEASE_BUILDING:
             return self._start(
-                lease, host, server['vm_state'], server['task_state'],
+                lease, host, server['vm_state'],
                 server['launched_at'] and timeutils.parse_isotime(
                     server['launched_at']))
         if (lease.state == states.LEASE_ACTIVE and lease.host != host and
@@ -140,6 +147,11 @@ class LeaseEndpoint:
 
     def _missing(self, context, lease):
         """A lease of a host that does not have its server."""
+        if (lease.state == states.LEASE_BUILDING and
+                not worker.dispatches()):
+            # A conductor of one cell cannot tell a server that is not yet in
+            # the cell from one that is gone.
+            return lease
         ended = {states.LEASE_BUILDING: states.LEASE_CANCELLED,
                  states.LEASE_ACTIVE: states.LEASE_RELEASED}.get(lease.state)
         if ended is None:
@@ -156,8 +168,13 @@ class LeaseEndpoint:
                                'the server was shelved')
         return lease
 
-    def _start(self, lease, host, vm_state, task_state, launched_at):
-        if vm_state != vm_states.ACTIVE or task_state or not launched_at:
+    def _start(self, lease, host, vm_state, launched_at):
+        """Begin the lease of a server that came up.
+
+        It may have been stopped or paused since. A server that is unshelved
+        stays SHELVED_OFFLOADED until it is up.
+        """
+        if vm_state not in _UP or not launched_at:
             return lease
         started = launched_at.replace(tzinfo=datetime.timezone.utc)
         lease = db.lease_transition(
@@ -177,12 +194,11 @@ class LeaseEndpoint:
                                    reason_code=code)
 
 
-def _had_lease(server_id):
+def _given_up(server_id):
     try:
-        db.lease_get(server_id)
+        return db.lease_get(server_id).state == states.LEASE_CANCELLED
     except exception.LeaseNotFound:
         return False
-    return True
 
 
 def _auto_extended(lease):

@@ -97,7 +97,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         if sweep:
             self.gpu_lease_reaper.release_deleted()
             self._gpu_lease_swept_at = time.monotonic()
-        self.gpu_lease_reaper.revoke_trusts()
+        self.gpu_lease_reaper.drop_credentials()
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 
     def _gpu_lease_expire(self, first):

@@ -15,6 +15,7 @@
 Run by the holder of the dispatcher lock, before it looks at the queue.
 """
 
+import contextlib
 import datetime
 
 from nova.compute import vm_states
@@ -58,7 +59,8 @@ class Reaper:
         for request in db.requests_in([states.REQUEST_DISPATCHING]):
             LOG.warning('Request %s was left half-done by a dispatcher that '
                         'died.', request.uuid)
-            self.settle(context, request)
+            with _each('request', request.uuid):
+                self.settle(context, request)
 
     def settle(self, context, request, fault=None):
         """Find out how far the start of a request got, and go on from there.
@@ -70,47 +72,45 @@ class Reaper:
         :param fault: why the start broke, for the owners; None when nothing
             speaks against another try.
         """
-        again, going = 0, 0
-        try:
-            for lease in db.leases_of(request.id):
-                if lease.state == states.LEASE_BUILDING:
-                    fate = self._settle_server(context, request, lease, fault)
-                    again += fate == _NOT_STARTED
-                    going += fate == _STARTED
-            if again:
-                db.request_transition(
-                    request, states.REQUEST_QUEUED, self.host,
-                    num_servers=again)
-            elif going:
-                db.request_transition(
-                    request, states.REQUEST_PLACED, self.host, payload=None,
-                    secrets=None)
-            else:
-                db.request_transition(
-                    request, states.REQUEST_FAILED, self.host, reason=fault,
-                    payload=None, secrets=None)
-        except exception.StaleState:
-            LOG.debug('Request %s was changed by somebody else.',
-                      request.uuid)
+        for lease in db.leases_of(request.id):
+            if lease.state == states.LEASE_BUILDING:
+                self._settle_server(context, request, lease, fault)
+        # Counted afresh: an earlier try may have been broken off here.
+        left = [lease.state for lease in db.leases_of(request.id)]
+        again = left.count(states.LEASE_QUEUED)
+        ended = {'payload': None, 'secrets': None}
+        if again:
+            db.request_transition(request, states.REQUEST_QUEUED, self.host,
+                                  num_servers=again)
+        elif set(left) == {states.LEASE_CANCELLED}:
+            db.request_transition(request, states.REQUEST_FAILED, self.host,
+                                  reason=fault, **ended)
+        else:
+            db.request_transition(request, states.REQUEST_PLACED, self.host,
+                                  **ended)
 
     def _settle_server(self, context, request, lease, fault):
         fate = self._fate(context, request, lease.server_id)
         if fate == _STARTED:
-            return fate
+            return
         self.builder.release(context, [lease.server_id])
-        if fate == _NOT_STARTED and fault is None:
-            db.lease_transition(lease, states.LEASE_QUEUED, self.host)
-            return fate
         if fate == _NOT_STARTED:
+            if request.kind == states.KIND_CREATE and lease.host:
+                self.builder.discard_orphan(
+                    context, lease.server_id, lease.host)
+            if fault is None:
+                db.lease_transition(lease, states.LEASE_QUEUED, self.host)
+                return
             self.builder.fail(context, request.kind, lease.server_id, fault)
-        elif fate == _DELETED:
+        if fate == _DELETED:
             self.builder.forget(context, lease.server_id)
-        db.lease_transition(
-            lease, states.LEASE_CANCELLED, self.host,
-            reason='the server was deleted' if fate == _DELETED else
-            fault or nova_builder.last_fault(context, lease.server_id),
-            reason_code='deleted' if fate == _DELETED else 'start_failed')
-        return _FAILED
+            code, reason = 'deleted', 'the server was deleted'
+        else:
+            code = 'start_failed'
+            reason = fault or nova_builder.last_fault(
+                context, lease.server_id)
+        db.lease_transition(lease, states.LEASE_CANCELLED, self.host,
+                            reason=reason, reason_code=code)
 
     @staticmethod
     def _fate(context, request, server_id):
@@ -124,6 +124,11 @@ class Reaper:
             return _NOT_STARTED
         if instance.vm_state == vm_states.ERROR:
             return _FAILED
+        if (request.kind == states.KIND_UNSHELVE and
+                instance.task_state is None and
+                instance.vm_state == vm_states.SHELVED_OFFLOADED):
+            # Nova gave it up.
+            return _NOT_STARTED
         return _STARTED
 
     def cancel_deleted(self):
@@ -131,10 +136,12 @@ class Reaper:
         context = nova_context.get_admin_context()
         gone = {}
         for lease in db.leases_in([states.LEASE_QUEUED]):
-            if self._gone(context, lease.server_id):
-                gone.setdefault(lease.request.uuid, []).append(lease)
+            with _each('lease', lease.uuid):
+                if self._gone(context, lease.server_id):
+                    gone.setdefault(lease.request.uuid, []).append(lease)
         for uuid, leases in gone.items():
-            self._cancel(context, uuid, leases)
+            with _each('request', uuid):
+                self._cancel(context, uuid, leases)
 
     @staticmethod
     def _gone(context, server_id):
@@ -147,25 +154,24 @@ class Reaper:
                 nova_builder.server_of(context, server_id) is None)
 
     def _cancel(self, context, request_uuid, leases):
+        for lease in leases:
+            self.builder.forget(context, lease.server_id)
+            db.lease_transition(
+                lease, states.LEASE_CANCELLED, self.host,
+                reason='the server was deleted while it waited',
+                reason_code='deleted')
         request = db.request_get(request_uuid)
-        try:
-            for lease in leases:
-                self.builder.forget(context, lease.server_id)
-                db.lease_transition(
-                    lease, states.LEASE_CANCELLED, self.host,
-                    reason='the server was deleted while it waited',
-                    reason_code='deleted')
-            left = request.num_servers - len(leases)
-            if left > 0:
-                db.request_set(request, num_servers=left)
-            else:
-                db.request_transition(
-                    request, states.REQUEST_CANCELLED, self.host,
-                    reason='the server was deleted while it waited',
-                    reason_code='deleted', payload=None, secrets=None)
-        except exception.StaleState:
-            LOG.debug('Request %s was changed by somebody else.',
-                      request_uuid)
+        if request.state != states.REQUEST_QUEUED:
+            return
+        left = [lease for lease in db.leases_of(request.id)
+                if lease.state == states.LEASE_QUEUED]
+        if left:
+            db.request_set(request, num_servers=len(left))
+        else:
+            db.request_transition(
+                request, states.REQUEST_CANCELLED, self.host,
+                reason='the server was deleted while it waited',
+                reason_code='deleted', payload=None, secrets=None)
 
     def close_builds(self):
         """Close the leases of builds that failed, vanished or hang."""
@@ -173,47 +179,60 @@ class Reaper:
         late = clock.now() - datetime.timedelta(
             seconds=CONF.gpu_lease.build_timeout)
         for lease in db.leases_in([states.LEASE_BUILDING]):
-            if lease.request.state == states.REQUEST_DISPATCHING:
-                continue
-            fate = self._fate(context, lease.request, lease.server_id)
-            if fate == _DELETED:
-                code, reason = 'deleted', 'the server was deleted'
-            elif fate == _FAILED:
-                code = 'build_failed'
-                reason = 'the server could not be built: %s' % (
-                    nova_builder.last_fault(context, lease.server_id))
-            elif lease.updated_at < late:
-                code = 'build_timeout'
-                reason = 'the server was not up %s after its build began' % (
-                    duration.format(CONF.gpu_lease.build_timeout))
-                self.builder.fail_build(context, lease.server_id, reason)
-            else:
-                continue
-            self._close(lease, states.LEASE_CANCELLED, code, reason)
+            if lease.request.state != states.REQUEST_DISPATCHING:
+                with _each('lease', lease.uuid):
+                    self._close_build(context, lease, late)
+
+    def _close_build(self, context, lease, late):
+        fate = self._fate(context, lease.request, lease.server_id)
+        if fate == _DELETED:
+            code, reason = 'deleted', 'the server was deleted'
+        elif fate in (_FAILED, _NOT_STARTED):
+            code = 'build_failed'
+            reason = 'the server could not be built: %s' % (
+                nova_builder.last_fault(context, lease.server_id))
+        elif lease.updated_at < late:
+            code = 'build_timeout'
+            reason = 'no compute began to build the server within %s' % (
+                duration.format(CONF.gpu_lease.build_timeout))
+            if not self.builder.give_up(context, lease.server_id, reason):
+                return
+        else:
+            return
+        self._close(lease, states.LEASE_CANCELLED, code, reason)
 
     def release_deleted(self):
         """Close running leases whose server is gone without a word."""
         context = nova_context.get_admin_context()
         for lease in db.leases_in([states.LEASE_ACTIVE]):
-            try:
-                nova_builder.find_instance(context, lease.server_id)
-            except nova_exception.InstanceNotFound:
-                self._close(lease, states.LEASE_RELEASED, 'deleted',
-                            'the server was deleted')
+            with _each('lease', lease.uuid):
+                try:
+                    nova_builder.find_instance(context, lease.server_id)
+                except nova_exception.InstanceNotFound:
+                    self._close(lease, states.LEASE_RELEASED, 'deleted',
+                                'the server was deleted')
 
     def _close(self, lease, state, code, reason):
-        try:
-            db.lease_transition(lease, state, self.host, reason=reason,
-                                reason_code=code)
-        except exception.StaleState:
-            LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
-            return
+        db.lease_transition(lease, state, self.host, reason=reason,
+                            reason_code=code)
         LOG.info('Lease %(lease)s is over: %(reason)s.',
                  {'lease': lease.uuid, 'reason': reason},
                  instance_uuid=lease.server_id)
 
-    def revoke_trusts(self):
-        """Take back the trusts of requests all of whose leases are over."""
-        for request in db.requests_done_with_trust():
-            self.creds.revoke_trust(request.trust_id)
-            db.request_set(request, trust_id=None)
+    def drop_credentials(self):
+        """Give back what requests need no more, their leases being over."""
+        for request in db.requests_done_with_credentials():
+            with _each('request', request.uuid):
+                if self.creds.revoke_trust(request.trust_id):
+                    db.request_set(request, trust_id=None, token=None)
+
+
+@contextlib.contextmanager
+def _each(what, uuid):
+    """Let one row's failure be its own: the others are looked at as well."""
+    try:
+        yield
+    except exception.StaleState:
+        LOG.debug('The %s %s was changed by somebody else.', what, uuid)
+    except Exception:
+        LOG.exception('The %s %s could not be put right.', what, uuid)

@@ -55,6 +55,8 @@ class Leader(threading.Thread):
         self.owner = '%s:%d:%s' % (socket.gethostname(), os.getpid(),
                                    uuidutils.generate_uuid())
         self.stopping = threading.Event()
+        #: The Loops that work while the lock is ours.
+        self.loops = []
         self._beat_at = None
         self._seen = None
         self._seen_at = 0.0
@@ -65,13 +67,18 @@ class Leader(threading.Thread):
         beat_at = self._beat_at
         return beat_at is not None and time.monotonic() - beat_at < DEAD - 2
 
+    def _working(self):
+        return any(loop.working for loop in self.loops)
+
     def run(self):
-        while not self.stopping.is_set():
+        while not self.stopping.is_set() or self._working():
             try:
                 self._tick()
             except Exception:
                 LOG.exception('The GPU lease database does not answer.')
-            self.stopping.wait(BEAT)
+            if self.stopping.wait(BEAT):
+                # A round that still runs is not to be taken over.
+                time.sleep(min(BEAT, 0.2))
         try:
             db.lock_release(LOCK, self.owner)
         except Exception:
@@ -83,6 +90,8 @@ class Leader(threading.Thread):
             db.conductor_beat(self.host, self.version, dispatches())
             self._noted_at = now
         if not dispatches():
+            return
+        if self._beat_at is None and self.stopping.is_set():
             return
         if self._beat_at is not None:
             if db.lock_beat(LOCK, self.owner):
@@ -116,8 +125,10 @@ class Loop(threading.Thread):
         self.leader = leader
         self.manager = manager
         self.function = function
+        self.working = False
         self._seen = None
         self._again_at = None
+        leader.loops.append(self)
 
     def run(self):
         while not self.leader.stopping.is_set():
@@ -139,11 +150,13 @@ class Loop(threading.Thread):
         if value == self._seen and not due:
             return
         first, self._seen = self._seen is None, value
+        self.working = True
         key = self.manager._record_task_start(self.name)
         try:
             self._again_at = self.function(first)
         finally:
             self.manager._record_task_end(key)
+            self.working = False
 
 
 def dispatches():

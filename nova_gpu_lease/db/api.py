@@ -31,7 +31,7 @@ request_create = requests.create
 request_get = requests.get
 requests_in = requests.requests_in
 requests_positions = requests.positions
-requests_done_with_trust = requests.done_with_trust
+requests_done_with_credentials = requests.done_with_credentials
 request_transition = requests.transition
 request_set = requests.assign
 

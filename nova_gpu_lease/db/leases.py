@@ -45,7 +45,8 @@ def select():
     return sa.select(Lease).options(
         orm.joinedload(Lease.request).options(
             orm.defer(Request.payload),
-            orm.defer(Request.secrets)))
+            orm.defer(Request.secrets),
+            orm.defer(Request.token)))
 
 
 @_engine.reader

@@ -116,6 +116,10 @@ class Request(BASE):
     #: The user's RequestContext without its token.
     context = sa.Column(JSONText, nullable=False)
     trust_id = sa.Column(sa.String(64))
+    #: The user's token, encrypted, where Keystone made no trust.
+    token = sa.Column(JSONText)
+    #: Where the owner wants it: {'host', 'node', 'ignore_hosts'}, or None.
+    destination = sa.Column(JSONText)
     created_at = sa.Column(UTCDateTime, nullable=False)
     updated_at = sa.Column(UTCDateTime, nullable=False)
 

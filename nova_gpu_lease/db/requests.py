@@ -108,7 +108,7 @@ def get(session, uuid):
 
 _WITHOUT_PAYLOAD = tuple(
     orm.defer(column, raiseload=True) for column in (
-        Request.payload, Request.secrets, Request.context))
+        Request.payload, Request.secrets, Request.context, Request.token))
 
 
 @_engine.reader
@@ -128,8 +128,8 @@ def requests_in(session, states, with_payload=False):
 
 
 @_engine.reader
-def done_with_trust(session):
-    """The requests with a trust that none of their leases needs any more.
+def done_with_credentials(session):
+    """The requests with a trust or a token that no lease needs any more.
 
     :returns: a list of models.Request without payload, secrets and context.
     """
@@ -138,7 +138,8 @@ def done_with_trust(session):
         Lease.current_server_id.is_not(None))
     return session.scalars(
         sa.select(Request).where(
-            Request.trust_id.is_not(None),
+            sa.or_(Request.trust_id.is_not(None),
+                   Request.token.is_not(None)),
             Request.state.not_in((states.REQUEST_QUEUED,
                                   states.REQUEST_DISPATCHING)),
             ~current.exists())

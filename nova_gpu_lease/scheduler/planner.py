@@ -96,6 +96,7 @@ class Waiting:
         is unknown: then every start on a node takes one from ``fits``.
     :ivar together: all servers on one node (server group with affinity).
     :ivar held: may not start now (it failed lately), but keeps its place.
+    :ivar stuck: it failed so often that it keeps nobody waiting meanwhile.
     :ivar missing: what the survey says is missing when nothing fits.
     """
 
@@ -108,14 +109,16 @@ class Waiting:
     together: bool = False
     held: bool = False
     missing: str | None = None
+    stuck: bool = False
 
     @classmethod
-    def from_survey(cls, uuid, num_servers, devices, answer, held=False):
+    def from_survey(cls, uuid, num_servers, devices, answer, held=False,
+                    stuck=False):
         """A request from its row and its entry in the survey's answer."""
         return cls(uuid, num_servers, devices, answer['fits'],
                    answer.get('after'), answer.get('amounts'),
                    answer.get('together', False), held,
-                   answer.get('reason') or None)
+                   answer.get('reason') or None, stuck)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +231,7 @@ def plan(waiting, nodes):
                     in sorted(request.devices.items()))
             starts[request.uuid] = chosen
             continue
-        kept = _keep(request, boards)
+        kept = [] if request.stuck else _keep(request, boards)
         waits[request.uuid] = _wait(request, boards, kept,
                                     groups[request.uuid])
         for uuid in kept:

@@ -60,7 +60,7 @@ class Endpoint:
         :param context: a RequestContext; only its ids are used.
         :param requests: a list of {'uuid', 'server_id' (of its first
             server), 'num_servers', 'kind', and if needed 'ignore_hosts': a
-            list of host names, 'host': the one host it may go to}.
+            list of host names, 'host' and 'node': the one it may go to}.
         :returns: a dict of
 
             * 'nodes': {node uuid: {'host', 'node', 'cell', 'up', 'disabled',
@@ -143,10 +143,11 @@ def _prepare(context, request, spec, cell):
     if cell is not None:
         # A server that is in a cell stays there.
         spec.requested_destination = objects.Destination(cell=cell)
-    if request.get('host'):
-        if not spec.requested_destination:
-            spec.requested_destination = objects.Destination()
-        spec.requested_destination.host = request['host']
+    for name in ('host', 'node'):
+        if request.get(name):
+            if not spec.requested_destination:
+                spec.requested_destination = objects.Destination()
+            setattr(spec.requested_destination, name, request[name])
     spec.ignore_hosts = request.get('ignore_hosts') or None
     spec.requested_resources = []
     if spec.instance_group:

@@ -26,8 +26,8 @@ def seconds_between(earlier, later):
             timeutils.parse_isotime(earlier)).total_seconds()
 
 
-class ExpiryTest(base.CloudTestCase):
-    """Two GPUs on two hosts."""
+class ExpiryCases:
+    """Two GPUs on two hosts, in both ways that Nova counts devices."""
 
     GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
 
@@ -44,16 +44,6 @@ class ExpiryTest(base.CloudTestCase):
     def images(self, name):
         return [image for image in self.glance.detail(None)
                 if image['name'] == '%s-shelved' % name]
-
-    def test_lease_starts_when_server_is_active(self):
-        server = self.create('one', {'gpu_lease': '2h'})
-        self.wait_for_status(server, 'ACTIVE')
-        lease = self.wait_for_lease(server, 'ACTIVE')
-        launched = self.api.get_server(server)['OS-SRV-USG:launched_at']
-        self.assertEqual(launched[:19], lease['started_at'][:19])
-        self.assertEqual(7200, seconds_between(
-            lease['started_at'], lease['expires_at']))
-        self.assertTrue(7100 < lease['remaining'] <= 7200)
 
     def test_shelve_at_expiry_keeps_the_work_and_starts_the_next(self):
         servers = [self.leased('one'), self.leased('two', '1h')]
@@ -81,6 +71,57 @@ class ExpiryTest(base.CloudTestCase):
         self.wait_for('free devices', lambda: self.free_devices() == 2)
         self.assert_no_leaks()
 
+    def test_fallback_delete(self):
+        self.flags(on_expiry_fallback='delete', group='gpu_lease')
+        self.virt.driver.fail_snapshot.add('one')
+        server = self.leased('one')
+        self.wait_for_status(server, None)
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual('deleted', lease['end_action'])
+
+    def test_unshelve_waits_in_the_queue(self):
+        server = self.leased('one')
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'EXPIRED')
+        others = self.create_gang('other', 2)
+        self.wait_for_status(others, 'ACTIVE')
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_lease(server, 'QUEUED')
+        self.wait_for(lambda: self.queue(), lambda: [
+            request['kind'] for request in self.queue()] == ['unshelve'])
+        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
+        self.api.delete_server(others[0])
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+
+    def test_failed_unshelve_keeps_the_work_and_the_queue_goes_on(self):
+        server = self.leased('one')
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'EXPIRED')
+        self.virt.driver.fail_spawn.add('one')
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_lease(server, 'CANCELLED')
+        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
+        self.assertIsNone(
+            self.api.get_server(server)['OS-EXT-STS:task_state'])
+        self.virt.driver.fail_spawn.clear()
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_status(server, 'ACTIVE')
+
+
+class ExpiryTest(ExpiryCases, base.CloudTestCase):
+
+    def test_lease_starts_when_server_is_active(self):
+        server = self.create('one', {'gpu_lease': '2h'})
+        self.wait_for_status(server, 'ACTIVE')
+        lease = self.wait_for_lease(server, 'ACTIVE')
+        launched = self.api.get_server(server)['OS-SRV-USG:launched_at']
+        self.assertEqual(launched[:19], lease['started_at'][:19])
+        self.assertEqual(7200, seconds_between(
+            lease['started_at'], lease['expires_at']))
+        self.assertTrue(7100 < lease['remaining'] <= 7200)
+
     def test_locked_server_is_deleted_when_that_was_agreed(self):
         server = self.leased('one', gpu_lease_on_expiry='delete')
         self.admin_api.post_server_action(server, {'lock': None})
@@ -96,14 +137,6 @@ class ExpiryTest(base.CloudTestCase):
         self.virt.driver.fail_snapshot.clear()
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
-
-    def test_fallback_delete(self):
-        self.flags(on_expiry_fallback='delete', group='gpu_lease')
-        self.virt.driver.fail_snapshot.add('one')
-        server = self.leased('one')
-        self.wait_for_status(server, None)
-        lease = self.wait_for_lease(server, 'EXPIRED')
-        self.assertEqual('deleted', lease['end_action'])
 
     def test_locked_server_cannot_be_shelved_and_is_kept(self):
         server = self.leased('one')
@@ -165,36 +198,6 @@ class ExpiryTest(base.CloudTestCase):
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
 
-    def test_unshelve_waits_in_the_queue(self):
-        server = self.leased('one')
-        self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        self.wait_for_lease(server, 'EXPIRED')
-        others = self.create_gang('other', 2)
-        self.wait_for_status(others, 'ACTIVE')
-        self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_lease(server, 'QUEUED')
-        self.wait_for(lambda: self.queue(), lambda: [
-            request['kind'] for request in self.queue()] == ['unshelve'])
-        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
-        self.api.delete_server(others[0])
-        self.wait_for_status(server, 'ACTIVE')
-        self.wait_for_lease(server, 'ACTIVE')
-
-    def test_failed_unshelve_keeps_the_work_and_the_queue_goes_on(self):
-        server = self.leased('one')
-        self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        self.wait_for_lease(server, 'EXPIRED')
-        self.virt.driver.fail_spawn.add('one')
-        self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_lease(server, 'CANCELLED')
-        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
-        self.assertIsNone(
-            self.api.get_server(server)['OS-EXT-STS:task_state'])
-        self.virt.driver.fail_spawn.clear()
-        self.wait_for('free devices', lambda: self.free_devices() == 2)
-        self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_status(server, 'ACTIVE')
-
     def test_auto_extend_until_somebody_waits(self):
         self.flags(auto_extend_step='2s', group='gpu_lease')
         server = self.leased('one', gpu_lease_auto_extend='true')
@@ -247,7 +250,5 @@ class ExpiryTest(base.CloudTestCase):
         self.wait_for_lease(server, 'ACTIVE')
 
 
-class ExpiryPlacementTest(ExpiryTest):
-    """The same with devices in Placement."""
-
+class ExpiryPlacementTest(ExpiryCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True

@@ -18,31 +18,10 @@ from tests.functional import base
 from tests.functional import nova_fixtures
 
 
-class QueueTest(base.CloudTestCase):
-    """One host with two GPUs."""
+class QueueCases:
+    """One host with two GPUs, in both ways that Nova counts devices."""
 
     GPUS = {'host1': {'gpu': 2}}
-
-    def test_twenty_requests_start_in_order(self):
-        names = ['s%02d' % number for number in range(20)]
-        servers = {name: self.create(name) for name in names}
-        self.wait_for_status([servers['s00'], servers['s01']], 'ACTIVE')
-        self.wait_for(lambda: self.waiting(), lambda: self.waiting() == [
-            [name] for name in names[2:]])
-        self.wait_for('positions', lambda: [
-            self.lease(servers[name])['position']
-            for name in names[2:]] == list(range(1, 19)))
-        for number, name in enumerate(names):
-            self.wait_for_status(servers[name], 'ACTIVE')
-            left = [[later] for later in names[number + 2:]]
-            self.wait_for(lambda: self.waiting(),
-                          lambda: self.waiting() == left)
-            self.api.delete_server(servers[name])
-        started = [lease['server_name'] for lease in self.leases(
-            '?sort=started_at:asc')]
-        self.assertEqual(names, started)
-        self.wait_for('free devices', lambda: self.free_devices() == 2)
-        self.assert_no_leaks()
 
     def test_two_devices_are_not_starved_by_one(self):
         first = [self.create('first-%d' % number) for number in (1, 2)]
@@ -74,22 +53,6 @@ class QueueTest(base.CloudTestCase):
         self.api.delete_server(first[1])
         self.wait_for_status(both, 'ACTIVE')
 
-    def test_wait_limit_ends_in_error_with_reason(self):
-        first = self.create('first', flavor=self.flavor('gpu:2'))
-        self.wait_for_status(first, 'ACTIVE')
-        late = self.create('late', {'gpu_lease': '1h',
-                                    'gpu_lease_wait': '2s'})
-        lease = self.wait_for_lease(late, 'QUEUED')
-        self.assertIsNotNone(lease['wait_until'])
-        self.wait_for_status(late, 'ERROR')
-        fault = self.api.get_server(late)['fault']['message']
-        self.assertIn('wait limit of 2s', fault)
-        self.wait_for_lease(late, 'CANCELLED')
-        self.assertEqual([], self.queue())
-        self.api.delete_server(late)
-        self.wait_for_status(late, None)
-        self.assertEqual('ACTIVE', self.status(first))
-
     def test_deleted_while_waiting_leaves_the_queue(self):
         first = self.create('first', flavor=self.flavor('gpu:2'))
         self.wait_for_status(first, 'ACTIVE')
@@ -107,16 +70,6 @@ class QueueTest(base.CloudTestCase):
         self.wait_for_status(after, 'ACTIVE')
         self.assertIsNone(self.status(gone))
 
-    def test_renamed_while_waiting_keeps_its_name(self):
-        first = self.create('first', flavor=self.flavor('gpu:2'))
-        self.wait_for_status(first, 'ACTIVE')
-        waiting = self.create('old')
-        self.wait_for_lease(waiting, 'QUEUED')
-        self.api.put_server(waiting, {'server': {'name': 'new'}})
-        self.api.delete_server(first)
-        self.wait_for_status(waiting, 'ACTIVE')
-        self.assertEqual('new', self.api.get_server(waiting)['name'])
-
     def test_request_that_never_fits_fails_at_once(self):
         first = self.create('first', flavor=self.flavor('gpu:2'))
         self.wait_for_status(first, 'ACTIVE')
@@ -124,15 +77,6 @@ class QueueTest(base.CloudTestCase):
         self.wait_for_status(server, 'ERROR')
         self.assertIn('gpu', self.api.get_server(server)['fault']['message'])
         self.wait_for_lease(server, 'CANCELLED')
-
-    def test_too_much_memory_fails_at_once(self):
-        flavor = self._create_flavor(
-            memory_mb=10 ** 6, vcpu=1, disk=1,
-            extra_spec={'pci_passthrough:alias': 'gpu:1'})
-        server = self.create('large', flavor=flavor)
-        self.wait_for_status(server, 'ERROR')
-        self.assertIn('1000000 MB of memory',
-                      self.api.get_server(server)['fault']['message'])
 
     def test_temporary_lack_of_memory_waits_and_blocks_nobody(self):
         large = dict(memory_mb=self.virt.driver.memory_mb - 2048, vcpu=1,
@@ -151,18 +95,6 @@ class QueueTest(base.CloudTestCase):
         self.api.delete_server(cpu)
         self.api.delete_server(other)
         self.wait_for_status(server, 'ACTIVE')
-
-    def test_failed_build_buries_the_server_and_frees_the_device(self):
-        self.virt.driver.fail_spawn.add('broken')
-        blocker = self.create('blocker')
-        self.wait_for_status(blocker, 'ACTIVE')
-        broken = self.create('broken')
-        self.wait_for_status(broken, 'ERROR')
-        self.wait_for_lease(broken, 'CANCELLED')
-        self.assertIn('the guest did not start',
-                      self.lease(broken)['reason'])
-        after = self.create('after')
-        self.wait_for_status(after, 'ACTIVE')
 
     def test_failed_build_wakes_the_next(self):
         self.virt.driver.fail_spawn.add('broken')
@@ -190,6 +122,77 @@ class QueueTest(base.CloudTestCase):
         self.wait_for('the end of the lease', lambda: self.lease(server)[
             'status'] in ('CANCELLED', 'RELEASED'))
         self.assert_no_leaks()
+
+
+class QueueTest(QueueCases, base.CloudTestCase):
+
+    def test_twenty_requests_start_in_order(self):
+        names = ['s%02d' % number for number in range(20)]
+        servers = {name: self.create(name) for name in names}
+        self.wait_for_status([servers['s00'], servers['s01']], 'ACTIVE')
+        self.wait_for(lambda: self.waiting(), lambda: self.waiting() == [
+            [name] for name in names[2:]])
+        self.wait_for('positions', lambda: [
+            self.lease(servers[name])['position']
+            for name in names[2:]] == list(range(1, 19)))
+        for number, name in enumerate(names):
+            self.wait_for_status(servers[name], 'ACTIVE')
+            left = [[later] for later in names[number + 2:]]
+            self.wait_for(lambda: self.waiting(),
+                          lambda: self.waiting() == left)
+            self.api.delete_server(servers[name])
+        started = [lease['server_name'] for lease in self.leases(
+            '?sort=started_at:asc')]
+        self.assertEqual(names, started)
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        self.assert_no_leaks()
+
+    def test_wait_limit_ends_in_error_with_reason(self):
+        first = self.create('first', flavor=self.flavor('gpu:2'))
+        self.wait_for_status(first, 'ACTIVE')
+        late = self.create('late', {'gpu_lease': '1h',
+                                    'gpu_lease_wait': '2s'})
+        lease = self.wait_for_lease(late, 'QUEUED')
+        self.assertIsNotNone(lease['wait_until'])
+        self.wait_for_status(late, 'ERROR')
+        fault = self.api.get_server(late)['fault']['message']
+        self.assertIn('wait limit of 2s', fault)
+        self.wait_for_lease(late, 'CANCELLED')
+        self.assertEqual([], self.queue())
+        self.api.delete_server(late)
+        self.wait_for_status(late, None)
+        self.assertEqual('ACTIVE', self.status(first))
+
+    def test_renamed_while_waiting_keeps_its_name(self):
+        first = self.create('first', flavor=self.flavor('gpu:2'))
+        self.wait_for_status(first, 'ACTIVE')
+        waiting = self.create('old')
+        self.wait_for_lease(waiting, 'QUEUED')
+        self.api.put_server(waiting, {'server': {'name': 'new'}})
+        self.api.delete_server(first)
+        self.wait_for_status(waiting, 'ACTIVE')
+        self.assertEqual('new', self.api.get_server(waiting)['name'])
+
+    def test_too_much_memory_fails_at_once(self):
+        flavor = self._create_flavor(
+            memory_mb=10 ** 6, vcpu=1, disk=1,
+            extra_spec={'pci_passthrough:alias': 'gpu:1'})
+        server = self.create('large', flavor=flavor)
+        self.wait_for_status(server, 'ERROR')
+        self.assertIn('1000000 MB of memory',
+                      self.api.get_server(server)['fault']['message'])
+
+    def test_failed_build_buries_the_server_and_frees_the_device(self):
+        self.virt.driver.fail_spawn.add('broken')
+        blocker = self.create('blocker')
+        self.wait_for_status(blocker, 'ACTIVE')
+        broken = self.create('broken')
+        self.wait_for_status(broken, 'ERROR')
+        self.wait_for_lease(broken, 'CANCELLED')
+        self.assertIn('the guest did not start',
+                      self.lease(broken)['reason'])
+        after = self.create('after')
+        self.wait_for_status(after, 'ACTIVE')
 
     def test_other_failures_still_bury_the_server(self):
         """What Nova's own path fails is failed as under stock Nova."""
@@ -253,7 +256,7 @@ class QueueTest(base.CloudTestCase):
         self.wait_for_status(server, 'ACTIVE')
 
 
-class GangTest(base.CloudTestCase):
+class GangCases:
     """Four GPUs on three hosts, and another model."""
 
     GPUS = {'host1': {'gpu': 2, 'h200': 1}, 'host2': {'gpu': 1},
@@ -286,6 +289,9 @@ class GangTest(base.CloudTestCase):
         self.wait_for_status(after, 'ACTIVE')
         self.assert_no_leaks()
 
+
+class GangTest(GangCases, base.CloudTestCase):
+
     def test_one_of_a_waiting_gang_deleted(self):
         first = self.create_gang('first', 4)
         self.wait_for_status(first, 'ACTIVE')
@@ -312,11 +318,9 @@ class GangTest(base.CloudTestCase):
         self.assertEqual('host1', self.host_of(both))
 
 
-class QueuePlacementTest(QueueTest):
-    """The same with devices in Placement."""
-
+class QueuePlacementTest(QueueCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True
 
 
-class GangPlacementTest(GangTest):
+class GangPlacementTest(GangCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True

@@ -149,6 +149,7 @@ class Story(base.CloudTestCase):
         self.tell()
         plain = Plain()
         # Nova's base class removes public attributes at the end.
+        self._manager = type(self.computes['host1'].manager).__name__
         self._result = (
             [plain(answer) for answer in self.answers],
             {'%s.%s' % (name, table): [plain(row) for row in rows]
@@ -167,6 +168,8 @@ class StockStoryTest(unittest.TestCase):
         story.run(outcome)
         for _, text in outcome.errors + outcome.failures:
             self.fail(text)
+        self.assertEqual('GPULeaseComputeManager' if hooks else
+                         'ComputeManager', story._manager)
         return story._result
 
     def test_story_is_the_same_with_and_without_hooks(self):

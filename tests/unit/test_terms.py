@@ -97,7 +97,7 @@ def _refused():
                 'says': 'exactly once'})
         for unknown in (hint + 's', hint + '_', hint + 'x_wait',
                         hint.replace('gpu_lease', 'gpu_leases')):
-            yield ('unknown %s' % unknown, {
+            yield ('unknown %s for %s' % (unknown, hint), {
                 'hints': _with(unknown, good), 'hint': unknown,
                 'value': good, 'says': ', '.join(terms.HINTS)})
         for value in (good, 'x'):

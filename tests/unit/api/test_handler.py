@@ -34,6 +34,8 @@ class RoutesTestCase(base.APITestCase):
         path, = self.create_tempfiles([('policy', '\n'.join(
             '"%s": "!"' % rule.name for rule in policies.list_rules()))],
             '.yaml')
+        # The enforcer registers the option.
+        policy.get_enforcer()
         self.flags(group='oslo_policy', policy_file=path)
         policy.reset()
         routes = list(self._routes())

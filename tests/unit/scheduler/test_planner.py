@@ -190,6 +190,16 @@ class PlanTest(base.TestCase):
         plan = planner.plan([waiting('a', fits=(), devices=devices)], {})
         self.assertLessEqual(len(plan.waits['a'].group), planner.MAX_GROUP)
 
+    def test_stuck_request_keeps_nobody_waiting(self):
+        nodes = {'n1': node('host1', 1)}
+        head = waiting('head', held=True)
+        self.assertNotIn('next', planner.plan(
+            [head, waiting('next')], nodes).starts)
+        stuck = waiting('head', held=True, stuck=True)
+        plan = planner.plan([stuck, waiting('next')], nodes)
+        self.assertEqual({'next': ['n1']}, plan.starts)
+        self.assertEqual(planner.WAIT_RETRY, plan.waits['head'].reason_code)
+
     def test_from_survey(self):
         answer = {'fits': {'n1': 3}, 'after': {'n1': 3, 'n2': 1},
                   'amounts': {'VCPU': 1}, 'together': False, 'never': None,

@@ -67,6 +67,8 @@ def _requests():
         sa.Column('secrets', JSON),
         sa.Column('context', JSON, nullable=False),
         sa.Column('trust_id', sa.String(64)),
+        sa.Column('token', JSON),
+        sa.Column('destination', JSON),
         sa.Column('created_at', TIME, nullable=False),
         sa.Column('updated_at', TIME, nullable=False),
         sa.UniqueConstraint('uuid', name='uniq_requests0uuid'),

@@ -1,0 +1,246 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The conductor when Nova and the services around it do not do as hoped."""
+
+import threading
+import time
+
+import fixtures
+from nova import context as nova_context
+from nova import exception as nova_exception
+from nova import objects
+from oslo_utils import importutils
+
+from nova_gpu_lease.conductor import worker
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import exception
+from nova_gpu_lease import states
+from tests import base as unit_base
+from tests.functional import base
+
+
+class ConductorTest(base.CloudTestCase):
+
+    GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
+
+    @property
+    def manager(self):
+        return self.conductor.manager
+
+    def breaks(self, where, exc):
+        """Have a function raise until what is returned is set."""
+        module, name = where.rsplit('.', 1)
+        owner = importutils.import_class(module)
+        real = getattr(owner, name)
+        mended = threading.Event()
+
+        def call(*args, **kwargs):
+            if mended.is_set():
+                return real(*args, **kwargs)
+            raise exc
+
+        self.useFixture(fixtures.MockPatchObject(owner, name, call))
+        return mended
+
+    def fill(self):
+        """Take all devices; the ids of the servers that have them."""
+        servers = [self.create('full-%d' % number) for number in (1, 2)]
+        for server in servers:
+            self.wait_for_lease(server, 'ACTIVE')
+        return servers
+
+    def queued(self, name):
+        server = self.create(name)
+        self.wait_for_lease(server, 'QUEUED')
+        return server
+
+    def test_outage_of_glance_keeps_the_request(self):
+        full = self.fill()
+        server = self.queued('waits')
+        glance = self.breaks(
+            'nova.image.glance.API.get', nova_exception.GlanceConnectionFailed(
+                server='http://glance', reason='away'))
+        self.api.delete_server(full[0])
+        self.wait_for('a failed try', lambda: 'Connection to glance' in (
+            self.lease(server)['reason'] or ''))
+        self.assertEqual('BUILD', self.status(server))
+        glance.set()
+        self.wait_for_status(server, 'ACTIVE')
+        self.assert_no_leaks()
+
+    def test_user_who_is_gone_fails_and_blocks_nobody(self):
+        full = self.fill()
+        first, second = self.queued('first'), self.queued('second')
+        real = self.manager.gpu_lease_creds.context_for
+        gone = db.lease_current(first).request.uuid
+
+        def context_for(request):
+            if request.uuid == gone:
+                raise exception.UserGone(reason='disabled')
+            return real(request)
+
+        self.useFixture(fixtures.MockPatchObject(
+            self.manager.gpu_lease_creds, 'context_for', context_for))
+        self.api.delete_server(full[0])
+        self.wait_for_status(first, 'ERROR')
+        self.assertIn('may no longer act', self.api.get_server(
+            first)['fault']['message'])
+        self.wait_for_status(second, 'ACTIVE')
+
+    def test_dispatcher_dies_between_record_and_mapping(self):
+        full = self.fill()
+        server = self.queued('half')
+        context = nova_context.get_admin_context()
+        request = db.requests_in([states.REQUEST_QUEUED])[0]
+        node = objects.ComputeNode.get_first_node_by_host_for_old_compat(
+            self._cell_context(context), 'host1')
+        db.request_transition(
+            request, states.REQUEST_DISPATCHING, 'dead',
+            lease_state=states.LEASE_BUILDING, lease_values={
+                server: {'host': 'host1', 'node_uuid': node.uuid}})
+        instance = objects.BuildRequest.get_by_instance_uuid(
+            context, server).get_new_instance(self._cell_context(context))
+        instance.create()
+
+        self.manager.gpu_lease_reaper.recover()
+        self.assertEqual('QUEUED', self.lease(server)['status'])
+        self.api.delete_server(full[0])
+        self.wait_for_status(server, 'ACTIVE')
+        self.assert_no_leaks()
+
+    def _cell_context(self, context):
+        targeted = nova_context.get_admin_context()
+        nova_context.set_target_cell(targeted, self.cell_mappings['cell1'])
+        return targeted
+
+    def test_slow_build_is_left_alone(self):
+        self.flags(build_timeout='1s', group='gpu_lease')
+        with self.virt.hold('host1'), self.virt.hold('host2'):
+            server = self.create('slow')
+            self.wait_for_lease(server, 'BUILDING')
+            self.wait_for('the claim', lambda: self.free_devices() == 1)
+            time.sleep(1.1)
+            self.manager.gpu_lease_reaper.close_builds()
+            self.assertEqual('BUILD', self.status(server))
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+
+    def test_build_that_no_compute_took_is_given_up(self):
+        self.flags(build_timeout='1s', group='gpu_lease')
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
+            lambda *args, **kwargs: None))
+        server = self.create('lost')
+        self.wait_for_lease(server, 'BUILDING')
+        self.wait_for('placed', lambda: db.lease_current(
+            server).request.state == states.REQUEST_PLACED)
+        time.sleep(1.1)
+        self.manager.gpu_lease_reaper.close_builds()
+        self.wait_for_status(server, 'ERROR')
+        self.assertIn('no compute began', self.api.get_server(
+            server)['fault']['message'])
+        self.assertEqual({}, self._get_allocations_by_server_uuid(server))
+
+    def test_unshelve_that_nova_fails_can_be_repeated(self):
+        server = self.create('again')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.api.post_server_action(server, {'shelve': {}})
+        self.wait_for_status(server, 'SHELVED')
+        self.admin_api.post_server_action(server, {'shelveOffload': {}})
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'RELEASED')
+        neutron = self.breaks(
+            'nova.network.neutron.API.get_requested_resource_for_instance',
+            nova_exception.PortNotFound(port_id='gone'))
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_lease(server, 'CANCELLED')
+        self.wait_for('no task', lambda: self.instance(
+            server).task_state is None)
+        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
+        neutron.set()
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_status(server, 'ACTIVE')
+
+    def test_glance_away_at_the_end_is_tried_again(self):
+        glance = self.breaks(
+            'nova.compute.utils.create_image',
+            nova_exception.GlanceConnectionFailed(
+                server='http://glance', reason='away'))
+        server = self.create('ends', hints={'gpu_lease': '1s'})
+        self.wait_for('a failed try', lambda: (
+            self.lease(server) or {}).get('attempts'))
+        self.assertIsNone(self.instance(server).task_state)
+        self.assertIn('glance', self.lease(server)['reason'])
+        glance.set()
+        self.wait_for_lease(server, 'EXPIRED')
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+
+    def test_end_by_deletion_needs_no_user(self):
+        server = self.create('ends', hints={
+            'gpu_lease': '2s', 'gpu_lease_on_expiry': 'delete'})
+        self.wait_for_lease(server, 'ACTIVE')
+
+        def context_for(request):
+            raise exception.UserGone(reason='disabled')
+
+        self.useFixture(fixtures.MockPatchObject(
+            self.manager.gpu_lease_creds, 'context_for', context_for))
+        self.wait_for_lease(server, 'EXPIRED')
+        self.wait_for_status(server, None)
+
+    def test_requested_host_is_honoured(self):
+        for host in ('host2', 'host1'):
+            server = self.create('on-%s' % host, api=self.admin_api,
+                                 host=host)
+            self.wait_for_status(server, 'ACTIVE')
+            self.assertEqual(host, self.host_of(server))
+
+
+class LeaderTest(unit_base.DatabaseTestCase):
+    """The dispatcher lock in the middle of a round."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.worker.dispatches', lambda: True))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.worker.BEAT', 0.1))
+
+    def test_lock_is_kept_until_the_round_is_over(self):
+        goes_on, runs = threading.Event(), threading.Event()
+
+        def work(first):
+            runs.set()
+            goes_on.wait(30)
+
+        leader = worker.Leader('host', '1')
+        loop = worker.Loop('test', leader, _Tasks(), work)
+        leader.start()
+        loop.start()
+        self.assertTrue(runs.wait(30))
+        leader.stopping.set()
+        time.sleep(0.5)
+        self.assertFalse(db.lock_acquire(worker.LOCK, 'another')[0])
+        goes_on.set()
+        leader.join(30)
+        self.assertTrue(db.lock_acquire(worker.LOCK, 'another')[0])
+
+
+class _Tasks:
+    """What a Loop needs of Nova's manager."""
+
+    def _record_task_start(self, name):
+        return name
+
+    def _record_task_end(self, key):
+        pass
