@@ -50,6 +50,7 @@ class QueueEndpoint:
         """
         self.target = task_mgr.target
         self.task_mgr = task_mgr
+        self.builder = builder.Builder(task_mgr)
         self.creds = creds
         self.host = host
 
@@ -151,6 +152,15 @@ class QueueEndpoint:
         except exception.LeaseExists:
             LOG.warning('The cast that builds a server came a second time '
                         'and is dropped.', instance=instances[0])
+            return
+        except Exception:
+            # Nobody else will ever look at these servers.
+            LOG.exception('A server could not be queued.',
+                          instance=instances[0])
+            for instance in instances:
+                self.builder.fail(
+                    context.elevated(), kind, instance.uuid,
+                    'The request could not be queued. Please try again.')
             return
         LOG.info('Request %(request)s for %(count)d server(s) with '
                  '%(devices)s each is queued.',

@@ -19,6 +19,7 @@ import fixtures
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from oslo_db import exception as db_exception
 from oslo_utils import importutils
 
 from nova_gpu_lease.conductor import worker
@@ -122,6 +123,14 @@ class ConductorTest(base.CloudTestCase):
         targeted = nova_context.get_admin_context()
         nova_context.set_target_cell(targeted, self.cell_mappings['cell1'])
         return targeted
+
+    def test_server_that_cannot_be_queued_fails(self):
+        self.breaks('nova_gpu_lease.db.api.request_create',
+                    db_exception.DBConnectionError('away'))
+        server = self.create('unlucky')
+        self.wait_for_status(server, 'ERROR')
+        self.assertIn('could not be queued', self.api.get_server(
+            server)['fault']['message'])
 
     def test_slow_build_is_left_alone(self):
         self.flags(build_timeout='1s', group='gpu_lease')
