@@ -136,6 +136,8 @@ class QueueEndpoint:
             'num_servers': len(instances),
             'devices': agreed.devices,
             'queued_at': now,
+            # As the planner names it where no alias shares its devices.
+            'queue_group': ','.join(sorted(agreed.devices))[:255],
             'wait_until': (now + datetime.timedelta(seconds=agreed.wait)
                            if agreed.wait else None),
             'payload': kept,

@@ -89,6 +89,7 @@ class ComputeTest(base.CloudTestCase):
         self.useFixture(fixtures.MonkeyPatch(
             'nova_gpu_lease.conductor.rpcapi.ConductorAPI.build_allowed',
             build_allowed))
+        self.useFixture(fixtures.MockPatchObject(manager, 'ASK_PAUSE', 0))
         cpu = self.create('cpu', hints={}, flavor=self.flavor(''))
         self.wait_for_status(cpu, 'ACTIVE')
         leased = self.create('leased')
