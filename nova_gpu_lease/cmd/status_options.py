@@ -158,14 +158,16 @@ class OptionChecks(upgradecheck.UpgradeCommands):
         return ok()
 
     def encryption_keys(self):
-        """Passwords and files of servers that wait need a key."""
+        """Passwords, files and tokens of servers that wait need a key."""
         try:
             secrets.encrypt({})
         except exception.NoEncryptionKey:
             return warning(
                 '[gpu_lease] encryption_keys is not set: servers with an '
-                'admin password or files of their own are refused. Make one '
-                'with "nova-gpu-lease-manage keys generate", and set it on '
+                'admin password or files of their own are refused, and those '
+                'of users without a Keystone trust (application credentials) '
+                'cannot be started or shelved. Make one with '
+                '"nova-gpu-lease-manage keys generate", and set it on '
                 'nova-api and nova-conductor.')
         except exception.InvalidEncryptionKey as exc:
             return failure('%s', exc.format_message())

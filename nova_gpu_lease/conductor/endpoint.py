@@ -138,6 +138,8 @@ class QueueEndpoint:
             'queued_at': now,
             # As the planner names it where no alias shares its devices.
             'queue_group': ','.join(sorted(agreed.devices))[:255],
+            'reason': 'It has just been queued.',
+            'reason_code': 'new',
             'wait_until': (now + datetime.timedelta(seconds=agreed.wait)
                            if agreed.wait else None),
             'payload': kept,

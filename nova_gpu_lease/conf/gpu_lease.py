@@ -63,7 +63,8 @@ number is minutes.
 * Unset (the default): a GPU server without a hint has no lease and keeps its
   devices until it is deleted, as under stock Nova. It does not wait either:
   it goes to ERROR when no device is free.
-* Set: every new GPU server has a lease. Existing ones are not touched.
+* Set: every new GPU server has a lease. Existing ones are not touched until
+  they are shelved and unshelved.
 
 Set this to the same value on nova-api and nova-conductor.
 
@@ -98,17 +99,20 @@ otherwise.
             ('delete', 'the server is deleted')],
         help="""
 What happens when a server cannot be shelved at the end of its lease after
-``expiry_attempts`` tries: it is locked, has a vTPM, its snapshot fails.
+``expiry_attempts`` tries: it is locked, has a vTPM, its snapshot fails, its
+owner may no longer act in the project.
 
-Choose ``delete`` only where users know that unsaved work can be lost.
+Choose ``delete`` only where users know that unsaved work can be lost. An
+outage of Glance or Keystone that outlasts the tries counts too: with the
+defaults that is about three minutes; raise ``expiry_attempts`` for more.
 """),
     _duration(
         'max_wait',
         help="""
 The longest time a request may wait for its devices. A request whose hint
 ``gpu_lease_wait`` asks for more is refused with 400; one without the hint
-gives up after this time with the server in ERROR. Unset: requests wait until
-they start or are deleted.
+gives up after this time with the server in ERROR (a server that was to be
+unshelved stays shelved). Unset: requests wait until they start or are deleted.
 """),
     cfg.StrOpt(
         'without_hint', default='default',
@@ -143,27 +147,32 @@ QUEUE = [
     cfg.IntOpt(
         'max_waiting_per_project', default=100, min=-1,
         help="""
-How many servers of one project may wait at a time; more are refused with
-403. -1: no limit. Nova reads every waiting server of a project each time that
+How many servers of one project may wait at a time; more new ones are refused
+with 403. Servers that are unshelved count, but are never refused. 0: no new
+server gets a lease. -1: no limit. Nova reads every waiting server of a project each time that
 the project lists its servers, so very long queues make that slow.
 """),
     _duration(
         'build_timeout', default='10m',
         help="""
-A server that is being built for longer than this is taken out of the way of
-others: its lease is closed, with the reason, and its devices count as free as
-soon as Nova says so.
+A server that was sent to a compute, and that no compute has begun to build (or
+to unshelve) within this time, is taken back: its lease is closed, with the
+reason, it goes to ERROR (or stays shelved), and its devices are free again. A
+server that a compute works on is left alone however long that takes, since its
+guest may run.
 """),
     cfg.MultiStrOpt(
         'encryption_keys', default=[], secret=True,
         help="""
 Keys that protect passwords and files of servers while these wait (they are
-needed to build the server, and stored nowhere by Nova). The first key
-encrypts, all of them decrypt. Make one with
-``nova-gpu-lease-manage keys generate``.
+needed to build the server, and stored nowhere by Nova), and the tokens of
+users for whom Keystone makes no trust, such as those with an application
+credential, until their leases are over. The first key encrypts, all of them
+decrypt. Make one with ``nova-gpu-lease-manage keys generate``.
 
-Without a key, servers that bring a password or files of their own are
-refused with 400.
+Without a key, servers that bring a password or files of their own are refused
+with 400, a password that Nova makes up is not kept, and servers of users
+without a trust can neither be started nor shelved.
 
 Set this to the same values on nova-api and nova-conductor.
 """),
