@@ -145,11 +145,13 @@ class Expirer:
                     self._undo(instance)
         except nova_exception.InstanceNotFound:
             return True
+        except nova_exception.GlanceConnectionFailed as exc:
+            self._failed(lease, exc.format_message(), outage=True)
         except (nova_exception.NovaException,
                 exception.GPULeaseException) as exc:
             self._failed(lease, exc.format_message())
         except ks_exc.ClientException as exc:
-            self._failed(lease, 'Keystone: %s' % exc)
+            self._failed(lease, 'Keystone: %s' % exc, outage=True)
         else:
             return True
         return False
@@ -199,10 +201,14 @@ class Expirer:
                  {'lease': lease.uuid, 'how': how},
                  instance_uuid=lease.server_id)
 
-    def _failed(self, lease, reason):
-        """Note a failed try and when the next one is."""
+    def _failed(self, lease, reason, outage=False):
+        """Note a failed try and when the next one is.
+
+        :param outage: a service was away: no try of those after which the
+            fallback applies, or work would be lost for it.
+        """
         lease = db.lease_get(lease.uuid)
-        attempts = lease.attempts + 1
+        attempts = lease.attempts + (not outage)
         wait = min(CONF.gpu_lease.expiry_retry_interval * 2 ** min(
             lease.attempts, 20), MAX_RETRY)
         values = {
@@ -210,9 +216,10 @@ class Expirer:
             'next_attempt_at': clock.now() + datetime.timedelta(
                 seconds=wait)}
         reason = 'The server could not be %s (try %d): %s' % (
-            'deleted' if _deletes(lease) else 'shelved', attempts, reason)
+            'deleted' if _deletes(lease) else 'shelved', lease.attempts + 1,
+            reason)
         gives_up = (attempts >= CONF.gpu_lease.expiry_attempts and
-                    lease.state == states.LEASE_EXPIRING)
+                    lease.state == states.LEASE_EXPIRING and not outage)
         if gives_up and CONF.gpu_lease.on_expiry_fallback == 'delete':
             if attempts == CONF.gpu_lease.expiry_attempts:
                 values['next_attempt_at'] = None

@@ -148,9 +148,10 @@ QUEUE = [
         'max_waiting_per_project', default=100, min=-1,
         help="""
 How many servers of one project may wait at a time; more new ones are refused
-with 403. Servers that are unshelved count, but are never refused. 0: no new
-server gets a lease. -1: no limit. Nova reads every waiting server of a project each time that
-the project lists its servers, so very long queues make that slow.
+with 403. Servers that are unshelved count, but are never refused. 0: all new
+servers with a lease are. -1: no limit. Nova reads every waiting server of a
+project each time that the project lists its servers, so very long queues make
+that slow.
 """),
     _duration(
         'build_timeout', default='10m',
