@@ -134,7 +134,7 @@ class Timer:
     def start(self):
         """Start the thread; never waits for the conductor."""
         self._thread = threading.Thread(
-            target=self._run, name='gpu_lease_timer', daemon=True)
+            target=self._run, name='gpu-lease-timer', daemon=True)
         self._thread.start()
 
     def stop(self, timeout):

@@ -62,6 +62,8 @@ class Dispatcher:
         self.host = host
         #: {request uuid: since when no host can ever hold it}.
         self._hopeless = {}
+        #: Whether the last survey saw a host with devices down.
+        self._host_down = False
 
     def run(self, still_ours):
         """Start everything that can start now.
@@ -100,6 +102,8 @@ class Dispatcher:
         survey = self.scheduler.survey(context, self._questions(waiting))
         nodes = {uuid: planner.Node.from_dict(node)
                  for uuid, node in survey['nodes'].items()}
+        self._host_down = not all(
+            node['up'] for node in survey['nodes'].values())
         now = clock.now()
         queue = []
         for request in waiting:
@@ -265,7 +269,13 @@ class Dispatcher:
         now = clock.now()
         times = [now + datetime.timedelta(
             seconds=CONF.gpu_lease.dispatch_interval)]
-        for request in db.requests_in([states.REQUEST_QUEUED]):
+        waiting = db.requests_in([states.REQUEST_QUEUED])
+        if waiting and self._host_down:
+            # It may be up again with its next report: nobody tells when the
+            # reports of a host that ran all the time come through again.
+            times.append(now + datetime.timedelta(
+                seconds=CONF.report_interval))
+        for request in waiting:
             times.extend(when for when in (request.wait_until,
                                            request.next_attempt_at)
                          if when and when > now)

@@ -82,6 +82,8 @@ def service(state):
             '--innodb-buffer-pool-size=192M', '--innodb-log-file-size=64M',
             '--innodb-flush-log-at-trx-commit=2',
             '--innodb-flush-method=nosync', '--innodb-doublewrite=0',
+            # The kernel has a limit for all processes together.
+            '--innodb-use-native-aio=0',
             '--innodb-buffer-pool-dump-at-shutdown=OFF',
             '--innodb-buffer-pool-load-at-startup=OFF',
         ],

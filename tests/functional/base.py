@@ -14,6 +14,7 @@
 
 from importlib import metadata
 import os
+import threading
 import time
 
 import fixtures
@@ -112,7 +113,15 @@ class CloudMixin:
         self.flags(api_paste_config=str(nova_paste_ini()), group='wsgi')
         if self.HOOKS:
             self.useFixture(HooksFixture())
+            # Before the database is gone, and after the services stopped.
+            self.addCleanup(self._join_threads)
         super()._setup_services()
+
+    @staticmethod
+    def _join_threads():
+        for thread in threading.enumerate():
+            if thread.name.startswith('gpu-lease'):
+                thread.join(TIMEOUT)
 
     # Servers
 

@@ -15,6 +15,7 @@
 It ships in Nova's wheel and changes often.
 """
 
+import logging
 import warnings
 
 from nova.tests import fixtures
@@ -49,6 +50,13 @@ class IntegratedTestBase(integrated_helpers._IntegratedTestBase):
         warnings.filterwarnings('ignore', r'The noload\(\) option',
                                 category=sa_exc.SADeprecationWarning)
         super()._setup_services()
+
+    def setUp(self):
+        # It tells of its end after the fixture that keeps logs is gone.
+        pools = logging.getLogger('nova.thread_pool_factory')
+        self.addCleanup(pools.setLevel, pools.level)
+        pools.setLevel(logging.WARNING)
+        super().setUp()
 
     def client_of(self, user, project_id, roles=('reader', 'member')):
         """A client of the API for another user.

@@ -86,10 +86,9 @@ class QueueCases:
         self.wait_for_status(cpu, 'ACTIVE')
         server = self.create('large', flavor=self._create_flavor(
             extra_spec={'pci_passthrough:alias': 'gpu:1'}, **large))
-        lease = self.wait_for_lease(server, 'QUEUED')
-        lease = self.wait_for('a reason', lambda: (
-            self.lease(server) if self.lease(server)['reason'] else None))
-        self.assertIn('MB of memory', lease['reason'])
+        self.wait_for_lease(server, 'QUEUED')
+        self.wait_for(lambda: self.lease(server)['reason'], lambda:
+                      'MB of memory' in self.lease(server)['reason'])
         other = self.create('other')
         self.wait_for_status(other, 'ACTIVE')
         self.api.delete_server(cpu)
