@@ -102,7 +102,9 @@ class CloudMixin:
         self.flavors = {}
 
     def _setup_services(self):
-        self.flags(rpc_response_timeout=10)
+        # Nova's tests let a service end in the background, which then shuts
+        # the thread pools of the next test.
+        self.flags(rpc_response_timeout=10, manager_shutdown_timeout=10)
         self.flags(report_in_placement=self.PCI_IN_PLACEMENT, group='pci')
         self.flags(pci_in_placement=self.PCI_IN_PLACEMENT,
                    enabled_filters=CONF.filter_scheduler.enabled_filters + [
