@@ -69,7 +69,9 @@ def server_url():
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # Without asynchronous I/O: the kernel has a limit for all processes.
     common = ['--no-defaults', '--datadir=%s/data' % folder,
-              '--innodb-use-native-aio=0']
+              '--innodb-use-native-aio=0',
+              # A server that starts removes what others left in theirs.
+              '--tmpdir=%s' % folder]
     if os.geteuid() == 0:
         common.append('--user=root')
     done = subprocess.run(

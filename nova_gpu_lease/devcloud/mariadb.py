@@ -72,6 +72,8 @@ def service(state):
         command=[
             packages.program('mariadbd'), '--no-defaults', *_user_arguments(),
             f'--datadir={data}/data', f'--pid-file={data}/mariadbd.pid',
+            # Not the machine's: a server that starts clears its own.
+            f'--tmpdir={data}',
             # Relative to the data directory: a Unix socket's path is short.
             '--socket=mariadbd.sock', f'--init-file={data}/init.sql',
             f'--bind-address={state_mod.HOST}',
@@ -150,6 +152,7 @@ def prepare(state):
     done = subprocess.run(
         [packages.program('mariadb-install-db'), '--no-defaults',
          *_user_arguments(), f'--datadir={data}', '--skip-test-db',
+         f'--tmpdir={data.parent}', '--innodb-use-native-aio=0',
          '--auth-root-authentication-method=normal'],
         capture_output=True, text=True, check=False,
         env=process.base_environment())

@@ -15,6 +15,8 @@
 import datetime
 import tempfile
 
+from testtools import content
+
 from nova_gpu_lease.devcloud import mariadb
 from tests.cloud import base
 
@@ -67,16 +69,21 @@ class StoryTest(base.CloudTestCase):
         self.assertNotEqual(lease['id'], again['id'])
         self.assertEqual(40, again['duration'])
 
-    def _assert_ended_in_time(self, lease, seconds=2):
-        """The end began within so many seconds of what was promised."""
+    def _assert_ended_in_time(self, lease, seconds=10):
+        """The end began within so many seconds of what was promised.
+
+        It is one or two on an idle machine; what is watched here is that an
+        event made it begin, and not the net timer of an hour.
+        """
         begun, = mariadb.query(
             self.cloud.state, 'gpu_lease',
             'select at from history where lease_uuid = %s '
             "and new_state = 'EXPIRING'", lease['id'])
         promised = datetime.datetime.fromisoformat(
             lease['expires_at']).replace(tzinfo=None)
-        # launched_at, and so the promise, has whole seconds.
-        self.assertLess((begun[0] - promised).total_seconds(), seconds + 1)
+        late = (begun[0] - promised).total_seconds()
+        self.addDetail('late', content.text_content('%.3f s' % late))
+        self.assertLess(late, seconds)
 
     def test_another_project_sees_nothing(self):
         mine = self.create('mine')

@@ -190,8 +190,9 @@ class LeaseAPITest(base.CloudTestCase):
 
     def _project_in_url(self):
         mine = '/%s/os-gpu-leases' % self.api.project_id
-        self.assertEqual(self.get('/os-gpu-leases').json(),
-                         self.get(mine).json())
+        self.assertEqual(
+            [lease['id'] for lease in self.leases()],
+            [lease['id'] for lease in self.get(mine).json()['gpu_leases']])
         self.assertEqual(self.get('/os-gpu-leases/queue').json(),
                          self.get(mine + '/queue').json())
         self.assertEqual(400, self.get(
