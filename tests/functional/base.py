@@ -40,7 +40,7 @@ MANAGERS = {
 IMAGE = '155d900f-4e14-4e4c-a73d-069cbf4541e6'
 
 #: The longest time that anything here takes, in seconds.
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 def nova_paste_ini():
@@ -104,7 +104,9 @@ class CloudMixin:
     def _setup_services(self):
         # Nova's tests let a service end in the background, which then shuts
         # the thread pools of the next test.
-        self.flags(rpc_response_timeout=10, manager_shutdown_timeout=10)
+        self.flags(rpc_response_timeout=10, manager_shutdown_timeout=10,
+                   # A test may end while its scheduler is being asked.
+                   long_rpc_timeout=5)
         self.flags(report_in_placement=self.PCI_IN_PLACEMENT, group='pci')
         self.flags(pci_in_placement=self.PCI_IN_PLACEMENT,
                    enabled_filters=CONF.filter_scheduler.enabled_filters + [

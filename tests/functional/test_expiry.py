@@ -35,7 +35,7 @@ class ExpiryCases:
         super().setUp()
         self.flags(expiry_attempts=2, group='gpu_lease')
 
-    def leased(self, name, duration='3s', **hints):
+    def leased(self, name, duration='6s', **hints):
         """A server that runs, with a short lease."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
         self.wait_for_status(server, 'ACTIVE')
@@ -186,14 +186,14 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.assertNotEqual(first['id'], second['id'])
 
     def test_unshelve_after_expiry_is_a_new_lease_of_the_same_length(self):
-        server = self.leased('one', '4s')
+        server = self.leased('one')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         first = self.wait_for_lease(server, 'EXPIRED')
         self.api.post_server_action(server, {'unshelve': None})
         self.wait_for_status(server, 'ACTIVE')
         second = self.wait_for_lease(server, 'ACTIVE')
         self.assertNotEqual(first['id'], second['id'])
-        self.assertEqual(4, second['duration'])
+        self.assertEqual(6, second['duration'])
         self.assertEqual(2, len(self.leases('?server_id=%s' % server)))
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
@@ -209,7 +209,7 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.wait_for_status(others, 'ACTIVE')
 
     def test_restarted_compute_ends_what_ended_meanwhile(self):
-        server = self.leased('one', '3s')
+        server = self.leased('one')
         host = self.host_of(server)
         lease = self.wait_for_lease(server, 'ACTIVE')
         self.computes[host].stop()
@@ -221,7 +221,7 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.wait_for_lease(server, 'EXPIRED')
 
     def test_restarted_conductor_ends_what_ended_meanwhile(self):
-        server = self.leased('one', '3s')
+        server = self.leased('one')
         lease = self.wait_for_lease(server, 'ACTIVE')
         self.conductor.stop()
         time.sleep(max(0, lease['remaining']) + 1)
@@ -232,7 +232,7 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
 
     def test_volume_backed_server_is_shelved_with_its_volume(self):
         volume = nova_fixtures.CinderFixture.IMAGE_BACKED_VOL
-        body = self.body('volume', {'gpu_lease': '3s'})
+        body = self.body('volume', {'gpu_lease': '6s'})
         del body['server']['imageRef']
         body['server']['block_device_mapping_v2'] = [{
             'boot_index': 0, 'uuid': volume, 'source_type': 'volume',

@@ -55,7 +55,7 @@ class LibvirtTest(base.CloudMixin, nova_fixtures.LibvirtTestBase):
                     RESOURCE_CLASS) == 0}
 
     def test_guest_has_the_leased_device_until_expiry(self):
-        server = self.create('one', {'gpu_lease': '4s'})
+        server = self.create('one', {'gpu_lease': '8s'})
         self.wait_for_status(server, 'ACTIVE')
         held = [address for address, holder in self.devices('host1').items()
                 if holder == server]

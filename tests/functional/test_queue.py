@@ -150,12 +150,12 @@ class QueueTest(QueueCases, base.CloudTestCase):
         first = self.create('first', flavor=self.flavor('gpu:2'))
         self.wait_for_status(first, 'ACTIVE')
         late = self.create('late', {'gpu_lease': '1h',
-                                    'gpu_lease_wait': '2s'})
+                                    'gpu_lease_wait': '4s'})
         lease = self.wait_for_lease(late, 'QUEUED')
         self.assertIsNotNone(lease['wait_until'])
         self.wait_for_status(late, 'ERROR')
         fault = self.api.get_server(late)['fault']['message']
-        self.assertIn('wait limit of 2s', fault)
+        self.assertIn('wait limit of 4s', fault)
         self.wait_for_lease(late, 'CANCELLED')
         self.assertEqual([], self.queue())
         self.api.delete_server(late)
