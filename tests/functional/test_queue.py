@@ -14,6 +14,9 @@
 
 import time
 
+from nova import context as nova_context
+from nova import objects
+
 from tests.functional import base
 from tests.functional import nova_fixtures
 
@@ -246,12 +249,14 @@ class QueueTest(QueueCases, base.CloudTestCase):
         self.computes['host1'].stop()
         server = self.create('one')
         self.wait_for_lease(server, 'QUEUED')
-        self.admin_api.put_service_force_down(
-            self.admin_api.get_services(binary='nova-compute')[0]['id'],
-            False)
-        time.sleep(1)
         self.computes['host1'] = self.restart_compute_service(
             self.computes['host1'])
+        # Not through the API, which would wake the queue itself.
+        context = nova_context.get_admin_context()
+        nova_context.set_target_cell(context, self.cell_mappings['cell1'])
+        service = objects.Service.get_by_compute_host(context, 'host1')
+        service.forced_down = False
+        service.save()
         self.wait_for_status(server, 'ACTIVE')
 
 
