@@ -21,6 +21,7 @@ from keystoneauth1 import exceptions as ks_exc
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova.objects import fields
 from nova.scheduler.client import report
 from oslo_log import log as logging
 
@@ -121,6 +122,8 @@ class DeviceReader:
 
     def __init__(self):
         self._known = {}
+        #: Nodes whose devices were not all saved when they were last read.
+        self.doubtful = set()
 
     def read(self, context, compute):
         """The devices of a node.
@@ -133,14 +136,30 @@ class DeviceReader:
         now = time.monotonic()
         known = self._known.get(compute.uuid)
         if known and known['row'] == row:
-            if known['read'] - known['seen'] > SETTLED:
+            if (known['read'] - known['seen'] > SETTLED and
+                    _agree(compute, known['devices'])):
                 return known['devices']
         else:
             known = self._known[compute.uuid] = {'row': row, 'seen': now}
         known['devices'] = list(objects.PciDeviceList.get_by_compute_node(
             context, compute.id))
         known['read'] = now
+        if _agree(compute, known['devices']):
+            self.doubtful.discard(compute.uuid)
+        else:
+            self.doubtful.add(compute.uuid)
         return known['devices']
+
+
+def _agree(compute, found):
+    """Whether there are rows of all free devices that a node's row tells of.
+
+    There are not while Nova saves them, which it does last, and tries again
+    a minute later when that failed.
+    """
+    free = sum(pool.count for pool in compute.pci_device_pools or ())
+    return free <= sum(device.status == fields.PciDeviceStatus.AVAILABLE
+                       for device in found)
 
 
 def gather(context, manager, reader):
@@ -151,6 +170,7 @@ def gather(context, manager, reader):
     :param reader: a DeviceReader.
     :returns: a Landscape.
     """
+    reader.doubtful = set()
     # Before the devices: a build that ends meanwhile is then counted twice
     # for a moment, never not at all.
     building = db.leases_in([states.LEASE_BUILDING])
@@ -158,7 +178,7 @@ def gather(context, manager, reader):
     computes, services = manager.host_manager._get_computes_for_cells(
         context, list(cells.values()), None)
     found = _with_devices(context, reader, cells, computes, services)
-    complete = len(computes) == len(cells)
+    complete = len(computes) == len(cells) and not reader.doubtful
     trees, shared = {}, set()
     if found:
         try:
