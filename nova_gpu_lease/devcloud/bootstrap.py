@@ -18,6 +18,7 @@ Each function looks before it creates, so that ``up`` may be repeated.
 import time
 
 from nova_gpu_lease.devcloud import exceptions
+from nova_gpu_lease.devcloud import mariadb
 from nova_gpu_lease.devcloud import rest
 from nova_gpu_lease.devcloud import state as state_mod
 
@@ -132,6 +133,13 @@ def flavors(state):
     state.done('compute_api_version', version)
 
 
+def _devices(state):
+    """The number of devices that Nova knows."""
+    (count,), = mariadb.query(
+        state, 'nova', 'SELECT COUNT(*) FROM pci_devices WHERE deleted = 0')
+    return count
+
+
 def hosts(state, timeout=90):
     """Wait until Nova sees every host, and put the hosts in their zones.
 
@@ -143,7 +151,10 @@ def hosts(state, timeout=90):
     while True:
         seen = {item['hypervisor_hostname'] for item in
                 cloud.get('nova', '/v2.1/os-hypervisors')['hypervisors']}
-        if wanted <= seen:
+        # A first save of devices can fail on a deadlock between two hosts;
+        # Nova does it again with its next look at the host.
+        if wanted <= seen and _devices(state) >= sum(
+                len(host.gpus) for host in state.layout.hosts):
             break
         if time.monotonic() > deadline:
             raise exceptions.DevcloudError(
