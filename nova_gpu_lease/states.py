@@ -26,7 +26,8 @@ REQUEST_TRANSITIONS = {
     REQUEST_QUEUED: {REQUEST_DISPATCHING, REQUEST_FAILED, REQUEST_CANCELLED},
     REQUEST_DISPATCHING: {REQUEST_QUEUED, REQUEST_PLACED, REQUEST_FAILED,
                           REQUEST_CANCELLED},
-    REQUEST_PLACED: set(),
+    # A build that failed on its compute waits again.
+    REQUEST_PLACED: {REQUEST_QUEUED},
     REQUEST_FAILED: set(),
     REQUEST_CANCELLED: set(),
 }
@@ -73,3 +74,9 @@ ENDED_DELETED = 'deleted'
 # What a request asks Nova to do once its devices are free.
 KIND_CREATE = 'create'
 KIND_UNSHELVE = 'unshelve'
+
+# How we act for a user once the token of the call is too old.
+CREDENTIALS_TRUST = 'trust'
+CREDENTIALS_TOKEN = 'token'
+CREDENTIALS_NONE = 'none'
+CREDENTIALS = (CREDENTIALS_TRUST, CREDENTIALS_TOKEN, CREDENTIALS_NONE)

@@ -116,6 +116,9 @@ class Request(BASE):
     #: The user's RequestContext without its token.
     context = sa.Column(JSONText, nullable=False)
     trust_id = sa.Column(sa.String(64))
+    #: How we act for the user later: one of states.CREDENTIALS; None until
+    #: that is decided.
+    credentials = sa.Column(sa.String(16))
     #: The user's token, encrypted, where Keystone made no trust.
     token = sa.Column(JSONText)
     #: Where the owner wants it: {'host', 'node', 'ignore_hosts'}, or None.
@@ -170,6 +173,9 @@ class Lease(BASE):
     end_action = sa.Column(sa.String(16))
     reason_code = sa.Column(sa.String(64))
     reason = sa.Column(sa.Text)
+    #: Builds that failed.
+    build_attempts = sa.Column(sa.Integer, nullable=False, default=0,
+                               server_default='0')
     #: Failed tries to end it, when the running one was begun, and when the
     #: next one may be.
     attempts = sa.Column(sa.Integer, nullable=False, default=0)

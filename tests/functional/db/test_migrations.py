@@ -14,6 +14,7 @@
 """The migrations give the schema that the models describe."""
 
 import os
+import re
 
 from alembic import autogenerate
 from alembic import migration as alembic_migration
@@ -134,9 +135,16 @@ class SQLiteMigrationTest(_MigrationTests, base.TestCase):
 
     def definitions(self):
         with _engine.get_engine().connect() as connection:
-            return {name: sql for name, sql in connection.exec_driver_sql(
-                'SELECT name, sql FROM sqlite_master '
-                'WHERE sql IS NOT NULL')}
+            return {name: self.parts(sql) for name, sql
+                    in connection.exec_driver_sql(
+                        'SELECT name, sql FROM sqlite_master '
+                        'WHERE sql IS NOT NULL')}
+
+    @staticmethod
+    def parts(sql):
+        # A column that was added later comes last, on the line before it.
+        return sorted(part.strip(' \n\t)') for part in re.split(
+            r',\s|\(\n', sql))
 
 
 class MariaDBMigrationTest(_MigrationTests, base.TestCase):
@@ -153,7 +161,7 @@ class MariaDBMigrationTest(_MigrationTests, base.TestCase):
     @staticmethod
     def lines(sql):
         # Indexes are listed in the order they were made in, which SQLAlchemy
-        # does not fix.
+        # does not fix; columns in the order they were added in.
         return '\n'.join(sorted(
             line.rstrip(',') for line in sql.splitlines()))
 
