@@ -32,6 +32,9 @@ REQUEST_TRANSITIONS = {
     REQUEST_CANCELLED: set(),
 }
 
+#: Nothing waits or is being started for it.
+REQUEST_OVER = (REQUEST_PLACED, REQUEST_FAILED, REQUEST_CANCELLED)
+
 # A lease: the right of one server to its devices, from the queue to the end.
 LEASE_QUEUED = 'QUEUED'
 LEASE_BUILDING = 'BUILDING'

@@ -33,6 +33,7 @@ from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import terms
 
 LOG = logging.getLogger(__name__)
@@ -128,44 +129,55 @@ class GPULeaseComputeManager(manager.ComputeManager):
         if instance.task_state == task_states.SCHEDULING:
             # Given back to the conductor, or dropped by the guard.
             return
+        failpoints.hit('build-ended')
         self._lease_timer.build_finished(
             instance.uuid, instance.vm_state == vm_states.ACTIVE,
             '%s' % future.exception() if future.exception() else None)
 
-    def _do_build_and_run_instance(self, context, instance, *args, **kwargs):
-        if not self._still_wanted(context, instance):
+    def _do_build_and_run_instance(
+            self, context, instance, image, request_spec, filter_properties,
+            *args, **kwargs):
+        if not self._still_wanted(context, instance, filter_properties):
             # The one result that leaves the server and its allocation alone.
             return build_results.FAILED_BY_POLICY
         return super()._do_build_and_run_instance(
-            context, instance, *args, **kwargs)
+            context, instance, image, request_spec, filter_properties,
+            *args, **kwargs)
 
-    def unshelve_instance(self, context, instance, *args, **kwargs):
-        if not self._still_wanted(context, instance):
+    def unshelve_instance(self, context, instance, image, filter_properties,
+                          *args, **kwargs):
+        if not self._still_wanted(context, instance, filter_properties):
             return
         if not has_gpu(instance):
-            super().unshelve_instance(context, instance, *args, **kwargs)
+            super().unshelve_instance(
+                context, instance, image, filter_properties, *args, **kwargs)
             return
+        stamp = (filter_properties or {}).get(rpcapi.STAMP)
         try:
-            super().unshelve_instance(context, instance, *args, **kwargs)
+            super().unshelve_instance(
+                context, instance, image, filter_properties, *args, **kwargs)
         except Exception as exc:
             self._lease_timer.build_finished(
-                instance.uuid, False, '%s' % exc)
+                instance.uuid, False, '%s' % exc, stamp)
             raise
-        self._lease_timer.build_finished(instance.uuid, True)
+        self._lease_timer.build_finished(instance.uuid, True, None, stamp)
 
-    def _still_wanted(self, context, instance):
+    def _still_wanted(self, context, instance, filter_properties):
         """Whether a build is not one that the conductor has given up.
 
         A cast that waited while this host was down, or behind other builds,
-        may be for a server that waits again or runs elsewhere by now.
+        may be for a server that waits again or runs elsewhere by now, or for
+        one that was sent here once more.
         """
         if not has_gpu(instance):
             return True
+        stamp = (filter_properties or {}).get(rpcapi.STAMP)
         reason = 'it was given up in the meantime'
         for _ in range(ASK_TRIES):
             try:
                 if self._lease_rpcapi.build_allowed(
-                        context, instance.uuid, self.host):
+                        context, instance.uuid, self.host, stamp):
+                    failpoints.hit('build-allowed')
                     return True
                 break
             except messaging.MessagingException as exc:
@@ -173,7 +185,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
                 if self._shutdown_in_progress.wait(ASK_PAUSE):
                     break
         LOG.warning('A build is dropped: %s', reason, instance=instance)
-        self._lease_timer.build_finished(instance.uuid, False, reason)
+        self._lease_timer.build_finished(instance.uuid, False, reason, stamp)
         return False
 
 

@@ -147,9 +147,12 @@ class Timer:
         if self._thread:
             self._thread.join(timeout)
 
-    def build_finished(self, server_id, ok, message=None):
-        """Have the conductor told how a build ended; returns at once."""
-        self._builds.append((server_id, ok, message))
+    def build_finished(self, server_id, ok, message=None, generation=None):
+        """Have the conductor told how a build ended; returns at once.
+
+        As build_finished of the rpcapi.
+        """
+        self._builds.append((server_id, ok, message, generation))
         self._woken.set()
 
     def tick(self):
@@ -236,9 +239,8 @@ class Timer:
 
     def _tell_builds(self):
         while self._builds:
-            server_id, ok, message = self._builds[0]
             self._rpcapi.build_finished(
-                self._context(), self._host, server_id, ok, message)
+                self._context(), self._host, *self._builds[0])
             self._builds.popleft()
             self._sync_at = self._monotonic()
 

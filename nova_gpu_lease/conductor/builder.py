@@ -29,8 +29,11 @@ from nova import exception as nova_exception
 from nova import objects
 from oslo_log import log as logging
 
+from nova_gpu_lease.conductor import resend
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +52,19 @@ TESTED = {
     'unshelve_instance': ('context', 'instance', 'request_spec'),
     '_schedule_instances': (
         'context', 'request_spec', 'instance_uuids', 'return_alternates'),
+    '_create_block_device_mapping': (
+        'cell', 'flavor', 'instance_uuid', 'block_device_mapping'),
+    '_delete_build_request': (
+        'context', 'build_request', 'instance', 'cell', 'instance_bdms',
+        'instance_tags'),
+    '_create_and_bind_arq_for_instance': (
+        'context', 'instance', 'hostname', 'request_spec',
+        'requested_networks'),
+    '_validate_existing_attachment_ids': ('context', 'instance', 'bdms'),
+    '_restrict_request_spec_to_cell': ('context', 'instance', 'request_spec'),
+    '_cleanup_when_reschedule_fails': (
+        'context', 'instance', 'exception', 'legacy_request_spec',
+        'requested_networks'),
     '_bury_in_cell0': (
         'context', 'request_spec', 'exc', 'build_requests', 'instances',
         'block_device_mapping', 'tags'),
@@ -61,6 +77,12 @@ class LeaseFault(nova_exception.NovaException):
 
     msg_fmt = '%(reason)s'
     code = 500
+
+
+class AlreadyBegun(nova_exception.NovaException):
+    """A compute works on a server that was to be sent to another one."""
+
+    msg_fmt = 'Server %(server_id)s is being built already'
 
 
 class SelectionLost(nova_exception.NovaException):
@@ -82,7 +104,9 @@ def check_supported():
             (manager.target.version, TESTED_RPC_MAJOR))
     for name, arguments in TESTED.items():
         method = inspect.unwrap(getattr(manager, name, lambda: None))
-        found = tuple(inspect.signature(method).parameters)[1:]
+        found = tuple(parameter for parameter
+                      in inspect.signature(method).parameters
+                      if parameter != 'self')
         if found != arguments:
             raise exception.UnsupportedNova(
                 reason='%s takes (%s), not (%s)' % (
@@ -131,6 +155,18 @@ def server_of(context, server_id):
         return objects.BuildRequest.get_by_instance_uuid(context, server_id)
     except nova_exception.BuildRequestNotFound:
         return None
+
+
+def is_waiting(instance):
+    """Whether no compute works on a server that is to be built.
+
+    It may have been sent to one; which then asks first.
+
+    :param instance: the Instance, as it is now.
+    """
+    return (instance.vm_state, instance.task_state) in (
+        (vm_states.BUILDING, task_states.SCHEDULING),
+        (vm_states.SHELVED_OFFLOADED, task_states.UNSHELVING))
 
 
 def last_fault(context, server_id):
@@ -184,22 +220,74 @@ class Builder:
                 reason='It went while the server waited: %s' %
                 exc.format_message())
 
-    def prepare(self, context, kind, server_ids, nodes, cast):
+    def prepare(self, context, kind, generations, nodes, cast):
         """Claim the nodes for the servers.
 
         :param context: the tenant's RequestContext.
         :param kind: states.KIND_CREATE or KIND_UNSHELVE.
-        :param server_ids: the UUIDs of the servers.
+        :param generations: {server id: generation of its lease}, for the
+            servers in their order.
         :param nodes: the planned compute node UUIDs, one a server.
         :param cast: the payload.Cast of the request.
         :returns: a function that has the servers built there. As long as it
             is not called nothing but allocations exists.
-        :raises: SelectionLost; nothing is claimed then.
+        :raises: SelectionLost; nothing is claimed then. AlreadyBegun.
         """
+        server_ids = list(generations)
         if kind == states.KIND_UNSHELVE:
             # Nova itself selects in the middle of its method.
             return functools.partial(
-                self._unshelve, context, server_ids[0], nodes, cast)
+                self._unshelve, context, generations, nodes, cast)
+        again = {server_id: instance for server_id, instance in (
+                     (server_id, self._waiting_in_cell(context, server_id))
+                     for server_id in server_ids) if instance}
+        try:
+            new = self._prepare_new(
+                context, [(server_id, node) for server_id, node
+                          in zip(server_ids, nodes)
+                          if server_id not in again], generations, cast)
+            old = [self._prepare_again(context, again[server_id], node, cast)
+                   for server_id, node in zip(server_ids, nodes)
+                   if server_id in again]
+        except SelectionLost:
+            self.release(context, server_ids)
+            raise
+        failpoints.hit('claimed')
+
+        def build():
+            if new:
+                new()
+            task_mgr = self._task_mgr(generations)
+            for instance, spec, selection in old:
+                resend.send(
+                    task_mgr, context, instance, spec, selection, cast)
+
+        return build
+
+    @staticmethod
+    def _waiting_in_cell(context, server_id):
+        """The instance of a server whose build failed; None for a new one."""
+        try:
+            instance = find_instance(
+                context, server_id,
+                ['flavor', 'system_metadata', 'metadata', 'pci_requests',
+                 'info_cache', 'numa_topology', 'security_groups', 'tags',
+                 'keypairs', 'trusted_certs', 'vcpu_model', 'resources'])
+        except nova_exception.InstanceNotFound:
+            raise SelectionLost(reason='a server of it was deleted')
+        if instance is not None and not is_waiting(instance):
+            raise AlreadyBegun(server_id=server_id)
+        return instance
+
+    def _prepare_new(self, context, planned, generations, cast):
+        """Claim nodes for servers that are in no cell yet.
+
+        :param planned: (server id, node uuid) pairs.
+        :returns: a function that builds them; None if there are none.
+        """
+        if not planned:
+            return None
+        server_ids = [server_id for server_id, _ in planned]
         build_requests = [server_of(context, server_id)
                           for server_id in server_ids]
         if None in build_requests:
@@ -208,17 +296,35 @@ class Builder:
                  for server_id in server_ids]
         for spec in specs:
             spec.generate_request_groups_from_pci_requests()
-        selected = self._select(context, specs[0], server_ids, nodes)
+        selected = self._select(context, specs[0], server_ids,
+                                [node for _, node in planned])
+        task_mgr = self._task_mgr(
+            generations, lambda *args, **kwargs: selected)
         return functools.partial(
-            self._task_mgr(lambda *args, **kwargs: selected)
-            .schedule_and_build_instances,
+            task_mgr.schedule_and_build_instances,
             context, build_requests=build_requests, request_specs=specs,
             image=cast.image, admin_password=cast.admin_password,
             injected_files=cast.injected_files,
             requested_networks=cast.requested_networks,
             block_device_mapping=cast.block_device_mapping, tags=cast.tags)
 
-    def _unshelve(self, context, server_id, nodes, cast):
+    def _prepare_again(self, context, instance, node, cast):
+        """Claim a node for a server whose build failed.
+
+        :returns: (instance, RequestSpec, Selection).
+        """
+        build_request = server_of(context, instance.uuid)
+        if build_request:
+            # Its dispatcher died before it came to that.
+            build_request.destroy()
+        spec = self._fresh_spec(context, instance.uuid, cast, 1)
+        self.task_mgr._restrict_request_spec_to_cell(context, instance, spec)
+        spec.generate_request_groups_from_pci_requests()
+        selected = self._select(context, spec, [instance.uuid], [node])
+        return instance, spec, selected[0][0]
+
+    def _unshelve(self, context, generations, nodes, cast):
+        server_id, = generations
         instance = find_instance(
             context, server_id,
             ['flavor', 'system_metadata', 'pci_requests', 'info_cache',
@@ -228,13 +334,16 @@ class Builder:
 
         def select(select_context, ready_spec, uuids, **kwargs):
             try:
-                return self._select(select_context, ready_spec, uuids, nodes)
+                selected = self._select(
+                    select_context, ready_spec, uuids, nodes)
             except SelectionLost as exc:
                 lost.append(exc)
                 # The one error that Nova takes quietly here.
                 raise nova_exception.NoValidHost(reason=str(exc))
+            failpoints.hit('claimed')
+            return selected
 
-        self._task_mgr(select).unshelve_instance(
+        self._task_mgr(generations, select).unshelve_instance(
             instance._context, instance=instance, request_spec=spec)
         if lost:
             # Nova cleared the task state: the server goes on waiting.
@@ -257,9 +366,24 @@ class Builder:
                 reason='Nova selected other hosts than planned')
         return selected
 
-    def _task_mgr(self, schedule):
+    def _task_mgr(self, generations, schedule=None):
+        """A copy of Nova's task manager whose casts are stamped.
+
+        :param generations: {server id: generation of its lease}.
+        :param schedule: what it calls in place of _schedule_instances.
+        """
         task_mgr = copy.copy(self.task_mgr)
-        task_mgr._schedule_instances = schedule
+        if schedule:
+            task_mgr._schedule_instances = schedule
+        task_mgr.compute_rpcapi = resend.StampedComputeAPI(
+            task_mgr.compute_rpcapi, rpcapi.STAMP, generations)
+        for method, before in (
+                ('_create_block_device_mapping', 'record-created'),
+                ('_delete_build_request', 'mapped'),
+                ('_create_and_bind_arq_for_instance',
+                 'build-request-deleted')):
+            setattr(task_mgr, method,
+                    failpoints.before(before, getattr(task_mgr, method)))
         return task_mgr
 
     @staticmethod
@@ -287,9 +411,17 @@ class Builder:
 
         :param reason: a sentence for its owner.
         """
-        fault = _raised(LeaseFault(reason=short(reason)))
         if kind == states.KIND_UNSHELVE:
-            self._fail_unshelve(context, server_id, fault)
+            fail_unshelve(context, server_id, reason)
+            return
+        fault = _raised(LeaseFault(reason=short(reason)))
+        try:
+            instance = find_instance(context, server_id)
+        except nova_exception.InstanceNotFound:
+            self.forget(context, server_id)
+            return
+        if instance is not None:
+            self._fail_in_cell(context, instance, fault)
             return
         build_request = server_of(context, server_id)
         if build_request is None:
@@ -302,17 +434,47 @@ class Builder:
                 context, build_request.block_device_mappings),
             tags=build_request.tags)
 
-    @staticmethod
-    def _fail_unshelve(context, server_id, fault):
-        try:
-            instance = find_instance(context, server_id)
-        except nova_exception.InstanceNotFound:
+    def end_build(self, context, instance, spec, networks, reason):
+        """End a server whose last try to be built failed on its compute.
+
+        Needs no API database.
+
+        :param spec: its RequestSpec.
+        :param networks: the requested networks.
+        :param reason: a sentence for its owner.
+        """
+        self.task_mgr._cleanup_when_reschedule_fails(
+            context, instance, _raised(LeaseFault(reason=short(reason))),
+            spec.to_legacy_request_spec_dict() if spec else {}, networks)
+
+    def _fail_in_cell(self, context, instance, fault):
+        """End a server whose build failed before."""
+        build_request = server_of(context, instance.uuid)
+        if build_request:
+            build_request.destroy()
+        spec = _spec_or_none(context, instance.uuid)
+        self.release(context, [instance.uuid])
+        self.task_mgr._cleanup_when_reschedule_fails(
+            instance._context, instance, fault,
+            spec.to_legacy_request_spec_dict() if spec else {}, None)
+
+    def wait_again(self, context, kind, server_ids):
+        """Make servers whose build failed look, and be, as if they waited.
+
+        What they had allocated is free for others. May be repeated.
+        """
+        self.release(context, server_ids)
+        if kind != states.KIND_UNSHELVE:
             return
-        compute_utils.add_instance_fault_from_exc(
-            instance._context, instance, fault)
-        if instance.task_state == task_states.UNSHELVING:
-            instance.task_state = None
-            instance.save()
+        for server_id in server_ids:
+            try:
+                instance = find_instance(context, server_id)
+                if instance.task_state is None:
+                    instance.task_state = task_states.UNSHELVING
+                    instance.save(expected_task_state=[None])
+            except (nova_exception.InstanceNotFound,
+                    nova_exception.UnexpectedTaskStateError) as exc:
+                LOG.debug('Left as it is: %s', exc, instance_uuid=server_id)
 
     def give_up(self, context, server_id, reason):
         """Take back a server that was sent to a compute, if none began it.
@@ -374,6 +536,23 @@ class Builder:
                 nova_exception.RequestSpecNotFound):
             LOG.debug('Nothing is left of a deleted server.',
                       instance_uuid=server_id)
+
+
+def fail_unshelve(context, server_id, reason):
+    """Leave a server shelved, with a fault that its owner can read.
+
+    :param reason: a sentence for its owner.
+    """
+    try:
+        instance = find_instance(context, server_id)
+    except nova_exception.InstanceNotFound:
+        return
+    compute_utils.add_instance_fault_from_exc(
+        instance._context, instance,
+        _raised(LeaseFault(reason=short(reason))))
+    if instance.task_state == task_states.UNSHELVING:
+        instance.task_state = None
+        instance.save()
 
 
 def _spec_or_none(context, server_id):

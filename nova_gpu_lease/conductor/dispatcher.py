@@ -30,6 +30,7 @@ from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease.scheduler import planner
 from nova_gpu_lease import states
 
@@ -106,6 +107,7 @@ class Dispatcher:
             node['up'] for node in survey['nodes'].values())
         now = clock.now()
         queue = []
+        avoid = self._failed_on(waiting)
         for request in waiting:
             answer = survey['requests'].get(request.uuid)
             if answer is None:
@@ -117,7 +119,8 @@ class Dispatcher:
                     request.next_attempt_at > now)
             queue.append(planner.Waiting.from_survey(
                 request.uuid, request.num_servers, request.devices, answer,
-                held=held, stuck=held and request.attempts >= STUCK))
+                held=held, stuck=held and request.attempts >= STUCK,
+                avoid=avoid.get(request.id, ())))
         plan = planner.plan(queue, nodes)
         if db.plan_get() != plan.reservations:
             db.plan_save(plan.reservations)
@@ -137,6 +140,15 @@ class Dispatcher:
             return False
         since = self._hopeless.setdefault(request.uuid, now)
         return (now - request.queued_at < NEW or now - since >= STANDS)
+
+    @staticmethod
+    def _failed_on(waiting):
+        """{request id: nodes on which a server of it could not be built}."""
+        leases = db.leases_of_requests([request.id for request in waiting])
+        return {request_id: frozenset(
+            lease.node_uuid for lease in some
+            if lease.build_attempts and lease.state == states.LEASE_QUEUED)
+            for request_id, some in leases.items()}
 
     @staticmethod
     def _note_wait(request, wait):
@@ -179,48 +191,61 @@ class Dispatcher:
         try:
             request = db.request_transition(
                 request, states.REQUEST_DISPATCHING, self.host,
-                lease_state=states.LEASE_BUILDING, lease_values=planned)
+                lease_state=states.LEASE_BUILDING, lease_values=planned,
+                servers=list(planned))
         except exception.StaleState:
             return
+        failpoints.hit('dispatching')
         try:
-            build = self._prepare(request, leases, nodes)
+            build = self._prepare(request, list(planned), nodes)
+        except nova_builder.AlreadyBegun as exc:
+            LOG.warning('%s', exc)
+            self.reaper.settle(context, request)
         except (nova_builder.LeaseFault, exception.UserGone) as exc:
             self.reaper.settle(context, request, fault=_text(exc))
         except Exception as exc:
             # Whatever is away may be back soon, and nothing was begun.
             LOG.info('Request %s could not be started.', request.uuid,
                      exc_info=True)
-            self._requeue(request, _text(exc))
+            self._requeue(request, list(planned), _text(exc))
         else:
-            self._build(context, request, build)
+            self._build(context, request, list(planned), build)
 
-    def _prepare(self, request, leases, nodes):
+    def _prepare(self, request, server_ids, nodes):
         request = db.request_get(request.uuid)
+        generations = {lease.server_id: lease.generation
+                       for lease in db.leases_of(request.id)}
         tenant = self.creds.context_for(request)
         cast = payload.load(tenant, request)
         self.builder.check(tenant, cast)
         return self.builder.prepare(
-            tenant, request.kind, [lease.server_id for lease in leases],
+            tenant, request.kind, {server_id: generations[server_id]
+                                   for server_id in server_ids},
             nodes, cast)
 
-    def _build(self, context, request, build):
+    def _build(self, context, request, server_ids, build):
         try:
             build()
         except nova_builder.SelectionLost as exc:
-            self._requeue(request, _text(exc))
+            self._requeue(request, server_ids, _text(exc))
         except Exception as exc:
             # Nova puts the servers that it created into ERROR, and raises.
             LOG.exception('Request %s could not be started.', request.uuid)
             self.reaper.settle(
-                context, request,
+                context, request, begun=True,
                 fault='The server could not be started: %s' % _text(exc))
         else:
-            self._move(request, states.REQUEST_PLACED, secrets=None,
-                       payload=None)
+            # What it was built from is kept until it runs.
+            self._move(request, states.REQUEST_PLACED, attempts=0)
+            failpoints.hit('placed')
             LOG.info('Request %s starts.', request.uuid)
 
-    def _requeue(self, request, reason):
-        """Back into the queue, in its old place, for another try soon."""
+    def _requeue(self, request, server_ids, reason):
+        """Back into the queue, in its old place, for another try soon.
+
+        :param server_ids: the servers that were to be started; others of the
+            request may be being built already.
+        """
         wait = BACKOFF[min(request.attempts, len(BACKOFF) - 1)]
         LOG.info('Request %(request)s goes on waiting, it could not start: '
                  '%(reason)s', {'request': request.uuid, 'reason': reason})
@@ -228,6 +253,7 @@ class Dispatcher:
             request, states.REQUEST_QUEUED,
             reason='The last try to start failed: %s' % reason,
             reason_code=planner.WAIT_RETRY, lease_state=states.LEASE_QUEUED,
+            servers=server_ids,
             attempts=request.attempts + 1,
             next_attempt_at=clock.now() + datetime.timedelta(seconds=wait))
 
@@ -235,12 +261,13 @@ class Dispatcher:
         """End a waiting request with a fault for its owner."""
         LOG.info('Request %(request)s fails: %(reason)s',
                  {'request': request.uuid, 'reason': reason})
-        for lease in self._waiting_leases(request):
-            self.builder.fail(context, request.kind, lease.server_id, reason)
+        servers = [lease.server_id for lease in self._waiting_leases(request)]
+        for server_id in servers:
+            self.builder.fail(context, request.kind, server_id, reason)
         self._hopeless.pop(request.uuid, None)
         self._move(request, states.REQUEST_FAILED, reason=reason,
                    reason_code=code, lease_state=states.LEASE_CANCELLED,
-                   secrets=None, payload=None)
+                   servers=servers)
 
     def _move(self, request, state, **values):
         try:

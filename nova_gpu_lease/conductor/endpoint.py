@@ -16,22 +16,20 @@ Only the methods taken over are defined: oslo.messaging picks the first
 endpoint that has a method, so everything else reaches Nova's.
 """
 
-import dataclasses
 import datetime
 
 from nova.compute import vm_states
 from oslo_log import log as logging
-from oslo_utils import uuidutils
 
-from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder
-from nova_gpu_lease.conductor import credentials
+from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
-from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
-from nova_gpu_lease import terms
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class QueueEndpoint:
             self, context, build_requests, request_specs, image,
             admin_password, injected_files, requested_networks,
             block_device_mapping, tags=None):
-        agreed = _terms_of(request_specs[0])
+        agreed = enrolment.terms_of(request_specs[0])
         if agreed is None:
             return self.task_mgr.schedule_and_build_instances(
                 context, build_requests, request_specs, image,
@@ -77,7 +75,7 @@ class QueueEndpoint:
         agreed = None
         if (instance.vm_state == vm_states.SHELVED_OFFLOADED and
                 request_spec):
-            agreed = _terms_again(instance.uuid, request_spec)
+            agreed = enrolment.terms_again(instance.uuid, request_spec)
         if agreed is None:
             return self.task_mgr.unshelve_instance(
                 context, instance, request_spec)
@@ -111,46 +109,51 @@ class QueueEndpoint:
             admin_password, injected_files, requested_networks,
             security_groups, block_device_mapping=None, legacy_bdm=True,
             request_spec=None, host_lists=None):
-        # A build that failed on a compute. Leased servers have no alternate
-        # hosts, so Nova ends them; close their leases when it has. Nova's
-        # fault only says that no host is left.
-        reason = (filter_properties.get('retry') or {}).get('exc_reason')
+        # A build that failed on a compute, which has given back what it had
+        # claimed. Always one server, but nothing in Nova says so.
+        for instance in instances:
+            if not self._retry(context, instance, filter_properties,
+                               request_spec, requested_networks):
+                self.task_mgr.build_instances(
+                    context, [instance], image, filter_properties,
+                    admin_password, injected_files, requested_networks,
+                    security_groups, block_device_mapping, legacy_bdm,
+                    request_spec, host_lists)
+
+    def _retry(self, context, instance, filter_properties, spec, networks):
+        """Queue a server again whose build failed, or end it.
+
+        :returns: whether it has a lease, and that was done.
+        """
+        lease = db.lease_current(instance.uuid)
+        if lease is None:
+            return False
+        stamp = filter_properties.get(rpcapi.STAMP, lease.generation)
+        if (lease.state, lease.generation) != (states.LEASE_BUILDING, stamp):
+            LOG.info('A failed build is not repeated: the server has been '
+                     'taken back already.', instance=instance)
+            return True
+        reason = (filter_properties.get('retry') or {}).get(
+            'exc_reason') or builder.last_fault(context, instance.uuid)
         try:
-            return self.task_mgr.build_instances(
-                context, instances, image, filter_properties, admin_password,
-                injected_files, requested_networks, security_groups,
-                block_device_mapping, legacy_bdm, request_spec, host_lists)
-        finally:
-            for instance in instances:
-                self._build_failed(context, instance.uuid, reason)
+            if not again.requeue(lease, reason, self.host):
+                reason = again.last_words(lease, reason)
+                self.builder.end_build(
+                    context, instance, spec, networks, reason)
+                db.lease_transition(
+                    lease, states.LEASE_CANCELLED, self.host, reason=reason,
+                    reason_code='build_failed')
+        except exception.StaleState:
+            LOG.debug('The lease was changed by somebody else.',
+                      instance=instance)
+        return True
 
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
-        kept, secrets = payload.dump(context, cast, spec)
-        now = clock.now()
-        request = {
-            'uuid': uuidutils.generate_uuid(),
-            'kind': kind,
-            'project_id': instances[0].project_id,
-            'user_id': instances[0].user_id,
-            'priority': agreed.priority,
-            'num_servers': len(instances),
-            'devices': agreed.devices,
-            'queued_at': now,
-            # As the planner names it where no alias shares its devices.
-            'queue_group': ','.join(sorted(agreed.devices))[:255],
-            'reason': 'It has just been queued.',
-            'reason_code': 'new',
-            'wait_until': (now + datetime.timedelta(seconds=agreed.wait)
-                           if agreed.wait else None),
-            'payload': kept,
-            'secrets': secrets,
-            'context': credentials.Credentials.to_dict(context),
-            'destination': _destination(spec),
-            # Not before the trust is there, or its maker is dead.
-            'next_attempt_at': now + TRUST_TIMEOUT,
-        }
-        leases = [_lease_values(agreed, instance, spec)
-                  for instance in instances]
+        request, leases = enrolment.rows(
+            context, kind, agreed, cast, spec, instances)
+        # Not before the trust is there, or its maker is dead.
+        request['next_attempt_at'] = request['queued_at'] + TRUST_TIMEOUT
+        failpoints.hit('cast-taken')
         try:
             row = db.request_create(request, leases, self.host)
         except exception.LeaseExists:
@@ -166,6 +169,7 @@ class QueueEndpoint:
                     context.elevated(), kind, instance.uuid,
                     'The request could not be queued. Please try again.')
             return
+        failpoints.hit('queued')
         LOG.info('Request %(request)s for %(count)d server(s) with '
                  '%(devices)s each is queued.',
                  {'request': row.uuid, 'count': len(instances),
@@ -174,79 +178,8 @@ class QueueEndpoint:
 
     def _make_ready(self, context, row):
         values = self.creds.delegate(context)
+        failpoints.hit('trust-made')
         if not db.request_set(row, next_attempt_at=None, **values):
             # It took so long that the request went on without.
             self.creds.revoke_trust(values.get('trust_id'))
         db.wake()
-
-    def _build_failed(self, context, server_id, reason):
-        lease = db.lease_current(server_id)
-        if lease is None or lease.state != states.LEASE_BUILDING:
-            return
-        try:
-            db.lease_transition(
-                lease, states.LEASE_CANCELLED, self.host,
-                reason='the server could not be built: %s' % (
-                    reason or builder.last_fault(context, server_id)),
-                reason_code='build_failed')
-        except exception.StaleState:
-            LOG.debug('The lease was closed by somebody else.',
-                      instance_uuid=server_id)
-
-
-def _terms_of(spec):
-    """The Terms of a RequestSpec; None when it has no lease."""
-    try:
-        return terms.resolve(
-            spec.scheduler_hints if 'scheduler_hints' in spec else {},
-            spec.flavor.extra_specs, CONF.gpu_lease)
-    except exception.InvalidInput as exc:
-        # nova-api lets none of these through; its configuration differs, or
-        # a flavor was changed while the server was shelved.
-        LOG.warning('A server is built without a lease: %s', exc,
-                    instance_uuid=spec.instance_uuid)
-        return None
-
-
-def _terms_again(server_id, spec):
-    """The Terms of a shelved server: as long as its last lease."""
-    agreed = _terms_of(spec)
-    if agreed is None:
-        return None
-    try:
-        last = db.lease_get(server_id)
-    except exception.LeaseNotFound:
-        return agreed
-    length = last.duration
-    if agreed.max_duration is not None:
-        length = min(length, agreed.max_duration)
-    return dataclasses.replace(agreed, duration=length)
-
-
-def _destination(spec):
-    """Where the owner wants the server: what Nova keeps in no table."""
-    wanted = {}
-    if 'requested_destination' in spec and spec.requested_destination:
-        destination = spec.requested_destination
-        for name in ('host', 'node'):
-            if name in destination and getattr(destination, name):
-                wanted[name] = getattr(destination, name)
-    if 'ignore_hosts' in spec and spec.ignore_hosts:
-        wanted['ignore_hosts'] = spec.ignore_hosts
-    return wanted or None
-
-
-def _lease_values(agreed, instance, spec):
-    return {
-        'uuid': uuidutils.generate_uuid(),
-        'server_id': instance.uuid,
-        'server_name': instance.display_name,
-        'project_id': instance.project_id,
-        'user_id': instance.user_id,
-        'flavor': spec.flavor.name,
-        'devices': agreed.devices,
-        'duration': agreed.duration,
-        'max_duration': agreed.max_duration,
-        'on_expiry': agreed.on_expiry,
-        'auto_extend': agreed.auto_extend,
-    }

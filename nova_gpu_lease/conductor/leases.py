@@ -21,12 +21,14 @@ import oslo_messaging as messaging
 from oslo_utils import timeutils
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ _UP = (vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED,
 class LeaseEndpoint:
     """Turns what happens on the hosts into changes of leases."""
 
-    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.0')
+    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.1')
 
     def __init__(self, host):
         """:param host: the name of this service's host."""
@@ -80,23 +82,32 @@ class LeaseEndpoint:
                          '%(until)s.', {'lease': lease.uuid,
                                         'until': extended.isoformat()})
             else:
+                failpoints.hit('due')
                 db.lease_transition(lease, states.LEASE_EXPIRING, self.host,
                                     reason='the lease ended')
+                failpoints.hit('expiring')
         except exception.StaleState:
             LOG.debug('Lease %s was changed by somebody else.', lease_uuid)
         return _summary(db.lease_get(lease_uuid))
 
-    def build_allowed(self, context, server_id, host):
+    def build_allowed(self, context, server_id, host, generation=None):
         lease = db.lease_current(server_id)
         if lease is None:
             # A server without a lease, or whose build was given up: only the
             # first may be built.
             return not _given_up(server_id)
-        return lease.state == states.LEASE_BUILDING and lease.host == host
+        if (lease.state != states.LEASE_BUILDING or lease.host != host or
+                generation not in (None, lease.generation)):
+            return False
+        # From now on nobody takes the server back without asking Nova.
+        return db.lease_set(lease, attempt_started_at=clock.now())
 
-    def build_finished(self, context, host, server_id, ok, message):
+    def build_finished(self, context, host, server_id, ok, message,
+                       generation=None):
+        failpoints.hit('build-told')
         lease = db.lease_current(server_id)
-        if lease is None or lease.state != states.LEASE_BUILDING:
+        if (lease is None or lease.state != states.LEASE_BUILDING or
+                generation not in (None, lease.generation)):
             return
         try:
             self._end_build(context, lease, host, ok, message)
@@ -117,12 +128,25 @@ class LeaseEndpoint:
         if ok:
             self._start(lease, host, instance.vm_state,
                         instance.launched_at)
-        elif lease.host == host and instance.vm_state in (
-                vm_states.ERROR, vm_states.SHELVED_OFFLOADED):
-            self._close(lease, states.LEASE_CANCELLED, 'build_failed',
-                        'the server could not be built: %s' % (
-                            message or builder.last_fault(
-                                context, lease.server_id)))
+        elif lease.host == host:
+            self._build_failed(context, lease, instance, message)
+
+    def _build_failed(self, context, lease, instance, message):
+        reason = message or builder.last_fault(context, lease.server_id)
+        if builder.is_waiting(instance):
+            # Dropped before it was begun; the last try is left to the reaper.
+            again.requeue(lease, reason, self.host)
+            return
+        if instance.vm_state == vm_states.SHELVED_OFFLOADED:
+            if again.requeue(lease, reason, self.host):
+                return
+            reason = again.last_words(lease, reason)
+            builder.fail_unshelve(context.elevated(), lease.server_id, reason)
+        elif instance.vm_state == vm_states.ERROR:
+            reason = 'the server could not be built: %s' % reason
+        else:
+            return
+        self._close(lease, states.LEASE_CANCELLED, 'build_failed', reason)
 
     def wake(self, context):
         db.wake()
@@ -179,8 +203,8 @@ class LeaseEndpoint:
         started = launched_at.replace(tzinfo=datetime.timezone.utc)
         lease = db.lease_transition(
             lease, states.LEASE_ACTIVE, self.host, host=host,
-            started_at=started, expires_at=started + datetime.timedelta(
-                seconds=lease.duration))
+            attempt_started_at=None, started_at=started,
+            expires_at=started + datetime.timedelta(seconds=lease.duration))
         LOG.info('Lease %(lease)s began and ends at %(end)s.',
                  {'lease': lease.uuid, 'end': lease.expires_at.isoformat()},
                  instance_uuid=lease.server_id)

@@ -96,8 +96,10 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         self.gpu_lease_reaper.close_builds()
         if sweep:
             self.gpu_lease_reaper.release_deleted()
+            self.gpu_lease_reaper.fail_lost()
             self._gpu_lease_swept_at = time.monotonic()
         self.gpu_lease_reaper.drop_credentials()
+        self.gpu_lease_reaper.requeue_failed()
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 
     def _gpu_lease_expire(self, first):

@@ -24,7 +24,9 @@ from nova import exception as nova_exception
 from oslo_log import log as logging
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder as nova_builder
+from nova_gpu_lease.conductor import lost
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
@@ -36,6 +38,7 @@ LOG = logging.getLogger(__name__)
 #: What became of a server that was being started.
 _DELETED = 'deleted'
 _NOT_STARTED = 'not started'
+_IN_CELL = 'in its cell, and no compute works on it'
 _FAILED = 'failed'
 _STARTED = 'started'
 
@@ -52,6 +55,7 @@ class Reaper:
         self.builder = builder
         self.creds = creds
         self.host = host
+        self.lost = lost.LostCasts(builder, host)
 
     def recover(self):
         """Settle the requests that a dead dispatcher left half-done."""
@@ -62,39 +66,46 @@ class Reaper:
             with _each('request', request.uuid):
                 self.settle(context, request)
 
-    def settle(self, context, request, fault=None):
+    def settle(self, context, request, fault=None, begun=False):
         """Find out how far the start of a request got, and go on from there.
 
-        Servers that reached a cell are left to be built; those that did not
-        go back into the queue, or fail when there is a fault.
+        Servers that a compute works on are left alone; others go back into
+        the queue, or fail when there is a fault.
 
         :param request: a row in state DISPATCHING.
         :param fault: why the start broke, for the owners; None when nothing
             speaks against another try.
+        :param begun: whether the fault came while Nova started the servers:
+            those that are in a cell by then may be tried again.
         """
         for lease in db.leases_of(request.id):
             if lease.state == states.LEASE_BUILDING:
-                self._settle_server(context, request, lease, fault)
+                with _each('lease', lease.uuid):
+                    self._settle_server(context, request, lease, fault, begun)
         # Counted afresh: an earlier try may have been broken off here.
-        left = [lease.state for lease in db.leases_of(request.id)]
-        again = left.count(states.LEASE_QUEUED)
-        ended = {'payload': None, 'secrets': None}
-        if again:
+        leases = db.leases_of(request.id)
+        waiting = [lease.server_id for lease in leases
+                   if lease.state == states.LEASE_QUEUED]
+        if waiting:
+            self.builder.wait_again(context, request.kind, waiting)
             db.request_transition(request, states.REQUEST_QUEUED, self.host,
-                                  num_servers=again)
-        elif set(left) == {states.LEASE_CANCELLED}:
+                                  num_servers=len(waiting))
+        elif {lease.state for lease in leases} == {states.LEASE_CANCELLED}:
             db.request_transition(request, states.REQUEST_FAILED, self.host,
-                                  reason=fault, **ended)
+                                  reason=fault)
         else:
             db.request_transition(request, states.REQUEST_PLACED, self.host,
-                                  **ended)
+                                  attempts=0)
 
-    def _settle_server(self, context, request, lease, fault):
+    def _settle_server(self, context, request, lease, fault, begun):
         fate = self._fate(context, request, lease.server_id)
         if fate == _STARTED:
             return
-        self.builder.release(context, [lease.server_id])
-        if fate == _NOT_STARTED:
+        if fate == _IN_CELL and (fault is None or begun):
+            if lease.attempt_started_at is None:
+                self._take_back(lease, fault)
+            return
+        if fate in (_NOT_STARTED, _IN_CELL):
             if request.kind == states.KIND_CREATE and lease.host:
                 self.builder.discard_orphan(
                     context, lease.server_id, lease.host)
@@ -102,6 +113,7 @@ class Reaper:
                 db.lease_transition(lease, states.LEASE_QUEUED, self.host)
                 return
             self.builder.fail(context, request.kind, lease.server_id, fault)
+        self.builder.release(context, [lease.server_id])
         if fate == _DELETED:
             self.builder.forget(context, lease.server_id)
             code, reason = 'deleted', 'the server was deleted'
@@ -111,6 +123,20 @@ class Reaper:
                 context, lease.server_id)
         db.lease_transition(lease, states.LEASE_CANCELLED, self.host,
                             reason=reason, reason_code=code)
+
+    def _take_back(self, lease, reason):
+        """Put a server in its cell, that no compute has begun, back.
+
+        A cast that was sent is dropped: it is of an older generation.
+        """
+        if reason is None:
+            # Nobody's fault but ours: no try of those that are counted.
+            db.lease_transition(lease, states.LEASE_QUEUED, self.host,
+                                exact=True)
+        elif not again.requeue(lease, reason, self.host):
+            # The last try: let it be, as long as the cast may arrive.
+            LOG.warning('The start of a server was broken off: %s', reason,
+                        instance_uuid=lease.server_id)
 
     @staticmethod
     def _fate(context, request, server_id):
@@ -122,6 +148,8 @@ class Reaper:
             if nova_builder.server_of(context, server_id) is None:
                 return _DELETED
             return _NOT_STARTED
+        if nova_builder.is_waiting(instance):
+            return _IN_CELL
         if instance.vm_state == vm_states.ERROR:
             return _FAILED
         if (request.kind == states.KIND_UNSHELVE and
@@ -130,6 +158,25 @@ class Reaper:
             # Nova gave it up.
             return _NOT_STARTED
         return _STARTED
+
+    def requeue_failed(self):
+        """Bring requests with builds that failed back into the queue.
+
+        In their old place: they were in front of all who wait now.
+        """
+        context = nova_context.get_admin_context()
+        for request in db.requests_with_failed_builds():
+            with _each('request', request.uuid):
+                waiting = [lease for lease in db.leases_of(request.id)
+                           if lease.state == states.LEASE_QUEUED]
+                self.builder.wait_again(
+                    context, request.kind,
+                    [lease.server_id for lease in waiting])
+                db.request_transition(
+                    request, states.REQUEST_QUEUED, self.host,
+                    num_servers=len(waiting), reason=waiting[0].reason,
+                    reason_code=waiting[0].reason_code,
+                    wait_until=_time_left(request))
 
     def cancel_deleted(self):
         """Take servers that were deleted while they waited off the queue."""
@@ -171,7 +218,7 @@ class Reaper:
             db.request_transition(
                 request, states.REQUEST_CANCELLED, self.host,
                 reason='the server was deleted while it waited',
-                reason_code='deleted', payload=None, secrets=None)
+                reason_code='deleted')
 
     def close_builds(self):
         """Close the leases of builds that failed, vanished or hang."""
@@ -191,10 +238,12 @@ class Reaper:
             code = 'build_failed'
             reason = 'the server could not be built: %s' % (
                 nova_builder.last_fault(context, lease.server_id))
-        elif lease.updated_at < late:
-            code = 'build_timeout'
+        elif fate == _IN_CELL and lease.updated_at < late:
             reason = 'no compute began to build the server within %s' % (
                 duration.format(CONF.gpu_lease.build_timeout))
+            if again.requeue(lease, reason, self.host):
+                return
+            code, reason = 'build_timeout', again.last_words(lease, reason)
             if not self.builder.give_up(context, lease.server_id, reason):
                 return
         else:
@@ -219,12 +268,31 @@ class Reaper:
                  {'lease': lease.uuid, 'reason': reason},
                  instance_uuid=lease.server_id)
 
+    def fail_lost(self):
+        """Fail servers whose request was lost before it was queued."""
+        with _each('search for', 'lost requests'):
+            self.lost.fail()
+
     def drop_credentials(self):
-        """Give back what requests need no more, their leases being over."""
+        """Give back, and forget, what requests need no more."""
+        db.requests_wipe_payloads()
         for request in db.requests_done_with_credentials():
             with _each('request', request.uuid):
                 if self.creds.revoke_trust(request.trust_id):
                     db.request_set(request, trust_id=None, token=None)
+
+
+def _time_left(request):
+    """When a request that is placed gives up waiting, now that it waits again.
+
+    The time since it was placed does not count.
+
+    :returns: an aware datetime, or None for never.
+    """
+    if request.wait_until is None:
+        return None
+    return clock.now() + max(request.wait_until - request.updated_at,
+                             datetime.timedelta(0))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ from nova import rpc
 
 NAMESPACE = 'gpu_lease'
 
+#: In the filter properties of a cast that builds a server: the generation of
+#: its lease at that dispatch.
+STAMP = 'gpu_lease_generation'
+
 
 @profiler.trace_cls('rpc')
 class ConductorAPI:
@@ -29,11 +33,12 @@ class ConductorAPI:
     Version history:
 
     * 1.0 - sync_host, lease_due, build_allowed, build_finished, wake
+    * 1.1 - build_allowed and build_finished have a generation
     """
 
     def __init__(self):
         target = messaging.Target(topic=nova_rpcapi.RPC_TOPIC,
-                                  namespace=NAMESPACE, version='1.0')
+                                  namespace=NAMESPACE, version='1.1')
         self.client = rpc.get_client(
             target, serializer=objects_base.NovaObjectSerializer())
 
@@ -66,24 +71,30 @@ class ConductorAPI:
             context, 'lease_due', lease_uuid=lease_uuid,
             generation=generation)
 
-    def build_allowed(self, context, server_id, host):
+    def build_allowed(self, context, server_id, host, generation):
         """Ask whether a build that reached a host is still wanted.
 
-        :returns: False when the server's lease is not being built, or is
-            being built on another host.
-        """
-        return self.client.prepare().call(
-            context, 'build_allowed', server_id=server_id, host=host)
+        If it is, it counts as begun: nobody else gets it from then on.
 
-    def build_finished(self, context, host, server_id, ok, message):
+        :param generation: the STAMP of the cast, or None without one.
+        :returns: False when the server's lease is not being built, or is
+            being built on another host, or by a later dispatch.
+        """
+        return self.client.prepare(version='1.1').call(
+            context, 'build_allowed', server_id=server_id, host=host,
+            generation=generation)
+
+    def build_finished(self, context, host, server_id, ok, message,
+                       generation):
         """Tell how a build ended.
 
         :param ok: whether the server runs.
         :param message: why it does not, a str or None.
+        :param generation: the STAMP of the cast it was built by, or None.
         """
-        self.client.prepare().cast(
+        self.client.prepare(version='1.1').cast(
             context, 'build_finished', host=host, server_id=server_id, ok=ok,
-            message=message)
+            message=message, generation=generation)
 
     def wake(self, context):
         """Have the queue looked at soon."""

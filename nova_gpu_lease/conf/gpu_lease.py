@@ -157,10 +157,23 @@ that slow.
         'build_timeout', default='10m',
         help="""
 A server that was sent to a compute, and that no compute has begun to build (or
-to unshelve) within this time, is taken back: its lease is closed, with the
-reason, it goes to ERROR (or stays shelved), and its devices are free again. A
-server that a compute works on is left alone however long that takes, since its
-guest may run.
+to unshelve) within this time, is taken back: it waits again at the head of the
+queue, or fails if that was its last try (see ``max_build_attempts``). A server
+that a compute works on is left alone however long that takes, since its guest
+may run. If the compute comes back and finds the old order, it drops it.
+"""),
+    cfg.IntOpt(
+        'max_build_attempts', default=3, min=1,
+        help="""
+How often a server may be sent to a compute. One whose guest does not start,
+whose devices were taken by somebody else, or whose compute does not answer,
+goes back to the head of the queue; after so many tries it goes to ERROR (or
+stays shelved) with the reason of the last one. Hosts on which it failed come
+last at the next try.
+
+This replaces ``[scheduler] max_attempts`` for servers with a lease.
+
+Related options: ``build_timeout``.
 """),
     cfg.MultiStrOpt(
         'encryption_keys', default=[], secret=True,

@@ -26,7 +26,7 @@ PLAN_ID = 1
 _FIXED = frozenset(('id', 'uuid', 'state', 'generation'))
 
 
-def swap(session, model, row, new_state, transitions, values):
+def swap(session, model, row, new_state, transitions, values, exact=False):
     """Change a row's state if nobody changed it since it was read.
 
     :param model: models.Request or models.Lease.
@@ -34,13 +34,14 @@ def swap(session, model, row, new_state, transitions, values):
     :param new_state: the state it goes to.
     :param transitions: the states.*_TRANSITIONS of the model.
     :param values: a dict of the other columns to set.
+    :param exact: whether no other column may have changed either.
     :raises: exception.InvalidTransition, StaleState
     """
     if new_state not in transitions[row.state]:
         raise exception.InvalidTransition(
             table=model.__name__, old=row.state, new=new_state)
     if not _update(session, model, row, dict(
-            values, state=new_state, generation=row.generation + 1)):
+            values, state=new_state, generation=row.generation + 1), exact):
         raise exception.StaleState(
             table=model.__name__, id=row.uuid, state=row.state,
             generation=row.generation)
@@ -60,10 +61,12 @@ def assign(session, model, row, values):
     return _update(session, model, row, values)
 
 
-def _update(session, model, row, values):
+def _update(session, model, row, values, exact=False):
     statement = sa.update(model).where(
         model.id == row.id, model.state == row.state,
         model.generation == row.generation)
+    if exact:
+        statement = statement.where(model.updated_at == row.updated_at)
     values = dict(values, updated_at=clock.now())
     return session.execute(
         statement.values(values),

@@ -32,6 +32,8 @@ request_get = requests.get
 requests_in = requests.requests_in
 requests_positions = requests.positions
 requests_done_with_credentials = requests.done_with_credentials
+requests_with_failed_builds = requests.with_failed_builds
+requests_wipe_payloads = requests.wipe_payloads
 request_transition = requests.transition
 request_set = requests.assign
 

@@ -198,25 +198,27 @@ def scheduling_view(session, server_id):
     return mine[0] if mine else None, gang, rows[0].reservations or {}
 
 
-def move(session, lease, request_uuid, new_state, actor, values):
+def move(session, lease, request_uuid, new_state, actor, values,
+         exact=False):
     """Change the state of a lease inside the caller's transaction.
 
     :param lease: anything with id, uuid, state and generation as read.
     :param values: a dict of the other columns to set.
+    :param exact: as in transition().
     :raises: exception.StaleState, InvalidTransition
     """
     if new_state not in states.LEASE_CURRENT:
         values = {'ended_at': clock.now(), **values,
                   'current_server_id': None}
     _rows.swap(session, Lease, lease, new_state, states.LEASE_TRANSITIONS,
-               values)
+               values, exact)
     _rows.write_history(session, request_uuid, lease.uuid, lease.state,
                         new_state, actor, values.get('reason'))
 
 
 @_engine.writer
 def transition(session, lease, new_state, actor, reason=None,
-               reason_code=None, wake=True, **values):
+               reason_code=None, wake=True, exact=False, **values):
     """Move a lease to another state.
 
     A lease that ends gets ``ended_at`` now, unless given, and is its
@@ -228,13 +230,15 @@ def transition(session, lease, new_state, actor, reason=None,
         belongs to a state.
     :param reason_code: why, for programs; likewise.
     :param wake: whether the dispatcher should look at the queue.
+    :param exact: whether no column at all may have changed since it was
+        read, not only its state.
     :param values: other columns of the lease to set.
     :returns: the models.Lease as it is now.
     :raises: exception.StaleState if it was changed since it was read.
         exception.InvalidTransition
     """
     move(session, lease, lease.request.uuid, new_state, actor,
-         {**values, 'reason': reason, 'reason_code': reason_code})
+         {**values, 'reason': reason, 'reason_code': reason_code}, exact)
     if wake:
         _rows.bump(session)
     return session.scalars(select().where(Lease.id == lease.id)).one()

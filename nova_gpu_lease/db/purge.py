@@ -22,9 +22,6 @@ from nova_gpu_lease import states
 #: Requests deleted by one transaction, so that none holds locks for long.
 BATCH = 200
 
-_ENDED = tuple(state for state, targets in states.REQUEST_TRANSITIONS.items()
-               if not targets)
-
 
 def purge(before):
     """Delete ended requests with their leases and history.
@@ -50,8 +47,8 @@ def _purge_batch(session, before):
         sa.or_(lease.ended_at.is_(None), lease.ended_at >= before))
     rows = session.execute(
         sa.select(request.id, request.uuid)
-        .where(request.state.in_(_ENDED), request.updated_at < before,
-               ~alive)
+        .where(request.state.in_(states.REQUEST_OVER),
+               request.updated_at < before, ~alive)
         .order_by(request.id).limit(BATCH)).all()
     ids = [row.id for row in rows]
     uuids = [row.uuid for row in rows]

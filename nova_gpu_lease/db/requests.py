@@ -140,10 +140,42 @@ def done_with_credentials(session):
         sa.select(Request).where(
             sa.or_(Request.trust_id.is_not(None),
                    Request.token.is_not(None)),
-            Request.state.not_in((states.REQUEST_QUEUED,
-                                  states.REQUEST_DISPATCHING)),
+            Request.state.in_(states.REQUEST_OVER),
             ~current.exists())
         .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
+
+
+@_engine.reader
+def with_failed_builds(session):
+    """The requests that are placed, and have a lease that waits again.
+
+    :returns: a list of models.Request without payload, secrets and context.
+    """
+    return session.scalars(
+        sa.select(Request).where(
+            Request.state == states.REQUEST_PLACED,
+            Request.id.in_(sa.select(Lease.request_id).where(
+                Lease.state == states.LEASE_QUEUED)))
+        .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
+
+
+@_engine.writer
+def wipe_payloads(session):
+    """Forget the casts, and their secrets, that nothing is built from.
+
+    :returns: the number of requests whose cast was forgotten.
+    """
+    wanted = sa.select(Lease.id).where(
+        Lease.request_id == Request.id,
+        Lease.state.in_((states.LEASE_QUEUED, states.LEASE_BUILDING)))
+    return session.execute(
+        sa.update(Request).where(
+            Request.state.in_(states.REQUEST_OVER),
+            sa.or_(Request.payload.is_not(None),
+                   Request.secrets.is_not(None)),
+            ~wanted.exists())
+        .values(payload=None, secrets=None),
+        execution_options={'synchronize_session': False}).rowcount
 
 
 @_engine.reader
@@ -167,7 +199,7 @@ def positions(session):
 @_engine.writer
 def transition(session, request, new_state, actor, reason=None,
                reason_code=None, lease_state=None, lease_values=None,
-               **values):
+               servers=None, **values):
     """Move a request, and its leases with it, to another state.
 
     :param request: the models.Request as read.
@@ -177,6 +209,7 @@ def transition(session, request, new_state, actor, reason=None,
     :param reason_code: why, for programs; likewise.
     :param lease_state: the state that every current lease of the request
         which may go there goes to as well, with the same reason.
+    :param servers: ids of the servers whose leases may move; None is all.
     :param lease_values: a dict of server id to the columns to set on its
         lease, if that moves.
     :param values: other columns of the request to set.
@@ -197,7 +230,8 @@ def transition(session, request, new_state, actor, reason=None,
                    Lease.current_server_id.is_not(None))
             .order_by(Lease.id).with_for_update()).all()
         for lease in movable:
-            if lease_state in states.LEASE_TRANSITIONS[lease.state]:
+            if (lease_state in states.LEASE_TRANSITIONS[lease.state] and
+                    (servers is None or lease.server_id in servers)):
                 more = (lease_values or {}).get(lease.server_id, {})
                 db_leases.move(session, lease, request.uuid, lease_state,
                                actor, {**because, **more})

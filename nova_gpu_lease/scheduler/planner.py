@@ -98,6 +98,7 @@ class Waiting:
     :ivar held: may not start now (it failed lately), but keeps its place.
     :ivar stuck: it failed so often that it keeps nobody waiting meanwhile.
     :ivar missing: what the survey says is missing when nothing fits.
+    :ivar avoid: nodes to start on only where no other can be had.
     """
 
     uuid: str
@@ -110,15 +111,16 @@ class Waiting:
     held: bool = False
     missing: str | None = None
     stuck: bool = False
+    avoid: frozenset = frozenset()
 
     @classmethod
     def from_survey(cls, uuid, num_servers, devices, answer, held=False,
-                    stuck=False):
+                    stuck=False, avoid=frozenset()):
         """A request from its row and its entry in the survey's answer."""
         return cls(uuid, num_servers, devices, answer['fits'],
                    answer.get('after'), answer.get('amounts'),
                    answer.get('together', False), held,
-                   answer.get('reason') or None, stuck)
+                   answer.get('reason') or None, stuck, avoid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +253,8 @@ def _choose(request, boards, ignore_kept=False):
             if count >= (request.num_servers if request.together else 1):
                 room[uuid] = count
     chosen = []
-    for uuid in sorted(room, key=lambda uuid: boards[uuid].free(request)):
+    for uuid in sorted(room, key=lambda uuid: (
+            uuid in request.avoid, boards[uuid].free(request))):
         chosen.extend([uuid] * room[uuid])
     if len(chosen) < request.num_servers:
         return None

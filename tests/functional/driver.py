@@ -39,11 +39,14 @@ class GPUDriver(fake.FakeDriver):
 
     #: {host: {model: number of GPUs}}
     layout = {}
-    #: Names of servers whose spawn or snapshot fails.
+    #: Names of servers, or of hosts, whose spawn fails, and of servers whose
+    #: snapshot does.
     fail_spawn = set()
     fail_snapshot = set()
     #: {host: an Event that each spawn waits for}
     hold_spawn = {}
+    #: (server name, host) of each spawn that was begun.
+    spawns = []
 
     vcpus = 32
     memory_mb = 65536
@@ -66,7 +69,8 @@ class GPUDriver(fake.FakeDriver):
     def spawn(self, context, instance, *args, **kwargs):
         if self._host in self.hold_spawn:
             self.hold_spawn[self._host].wait(60)
-        if instance.display_name in self.fail_spawn:
+        self.spawns.append((instance.display_name, self._host))
+        if {instance.display_name, self._host} & self.fail_spawn:
             raise exception.InstanceDeployFailure(
                 reason='the guest did not start')
         super().spawn(context, instance, *args, **kwargs)
@@ -90,7 +94,7 @@ class GPUDriverFixture(fixtures.Fixture):
     def _setUp(self):
         self.driver = type('GPUDriver', (GPUDriver,), {
             'layout': self.layout, 'fail_spawn': set(),
-            'fail_snapshot': set(), 'hold_spawn': {}})
+            'fail_snapshot': set(), 'hold_spawn': {}, 'spawns': []})
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.fake.GPUDriver', self.driver))
 

@@ -83,7 +83,7 @@ class ComputeTest(base.CloudTestCase):
 
     def test_build_waits_for_no_conductor_that_knows_leases(self):
         """A server without a device does not even ask."""
-        def build_allowed(api, context, server_id, host):
+        def build_allowed(api, context, server_id, host, generation):
             raise messaging.MessagingTimeout('nobody is there')
 
         self.useFixture(fixtures.MonkeyPatch(

@@ -145,7 +145,7 @@ class ConductorTest(base.CloudTestCase):
         self.wait_for_lease(server, 'ACTIVE')
 
     def test_build_that_no_compute_took_is_given_up(self):
-        self.flags(build_timeout='1s', group='gpu_lease')
+        self.flags(build_timeout='1s', max_build_attempts=1, group='gpu_lease')
         self.useFixture(fixtures.MonkeyPatch(
             'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
             lambda *args, **kwargs: None))

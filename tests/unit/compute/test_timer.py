@@ -46,7 +46,8 @@ class Conductor:
         self._hear('due', lease_uuid, generation)
         return self.leases.get(lease_uuid)
 
-    def build_finished(self, context, host, server_id, ok, message):
+    def build_finished(self, context, host, server_id, ok, message,
+                       generation):
         self._hear('build', server_id, ok, message)
 
     def lease(self, uuid, expires_in, state='ACTIVE', generation=2):

@@ -1,0 +1,233 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Builds that fail: back to the head of the queue, and the end of it."""
+
+import fixtures
+from nova.compute import resource_tracker
+from nova import context as nova_context
+from nova import exception as nova_exception
+from nova import objects
+
+from nova_gpu_lease.conductor import lost
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import states
+from tests.functional import base
+
+
+class AgainCases:
+    """For both ways in which Nova may count devices."""
+
+    GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
+
+    @property
+    def reaper(self):
+        return self.conductor.manager.gpu_lease_reaper
+
+    def allocations(self, server_id):
+        return self._get_allocations_by_server_uuid(server_id)
+
+    def test_failed_spawn_goes_to_the_other_host(self):
+        self.virt.driver.fail_spawn.add('host1')
+        server = self.create('moves')
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual('host2', self.host_of(server))
+        self.assertEqual(1, db.lease_current(server).build_attempts)
+        self.assertEqual([('moves', 'host1'), ('moves', 'host2')],
+                         self.virt.driver.spawns)
+        self.wait_for('a free device', lambda: self.free_devices() == 1)
+        self.assert_no_leaks()
+
+    def test_last_try_ends_with_its_reason(self):
+        self.virt.driver.fail_spawn.add('broken')
+        server = self.create('broken')
+        self.wait_for_status(server, 'ERROR')
+        self.assertEqual(3, len(self.virt.driver.spawns))
+        fault = self.api.get_server(server)['fault']['message']
+        self.assertIn('in 3 tries', fault)
+        self.assertIn('the guest did not start', fault)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertEqual(fault, lease['reason'])
+        self.assertEqual({}, self.allocations(server))
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        after = self.create('after')
+        self.wait_for_status(after, 'ACTIVE')
+
+    def test_failed_server_is_before_those_who_wait(self):
+        full = self.create('full')
+        self.wait_for_lease(full, 'ACTIVE')
+        free, = {'host1', 'host2'} - {self.host_of(full)}
+        self.virt.driver.fail_spawn.add('first')
+        with self.virt.hold(free):
+            first = self.create('first')
+            self.wait_for_lease(first, 'BUILDING')
+            self.wait_for('the claim', lambda: self.free_devices() == 0)
+            second = self.create('second')
+            self.wait_for_lease(second, 'QUEUED')
+        # It has the device to itself until it gives up.
+        self.wait_for_status(first, 'ERROR')
+        self.wait_for_status(second, 'ACTIVE')
+        self.assertEqual(
+            ['full', 'first', 'first', 'first', 'second'],
+            [name for name, _ in self.virt.driver.spawns])
+
+    def test_late_cast_to_the_same_host_is_dropped(self):
+        """A compute was away: its old order is worth nothing any more."""
+        full = self.create('full')
+        self.wait_for_lease(full, 'ACTIVE')
+        self.flags(build_timeout='1s', group='gpu_lease')
+        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
+        kept = []
+
+        def keep(api, *args, **kwargs):
+            kept.append((args, kwargs))
+
+        patch = self.useFixture(fixtures.MonkeyPatch(
+            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance', keep))
+        server = self.create('late')
+        self.wait_for('the cast', lambda: kept)
+        self.wait_for('placed', lambda: db.lease_current(
+            server).request.state == states.REQUEST_PLACED)
+        host = db.lease_current(server).host
+        patch.cleanUp()
+        self.wait_for('the time to be over', lambda: self.reaper.close_builds()
+                      or db.lease_current(server).build_attempts)
+        with self.virt.hold(host):
+            self.wait_for('the second cast', lambda: db.lease_current(
+                server).attempt_started_at)
+            args, kwargs = kept[0]
+            real.build_and_run_instance(*args, **kwargs)
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual([('late', host)], self.virt.driver.spawns[1:])
+        self.assert_no_leaks()
+
+    def test_lost_claim_is_tried_again(self):
+        real = resource_tracker.ResourceTracker.instance_claim
+        failed = []
+
+        def claim(tracker, context, instance, *args, **kwargs):
+            if not failed:
+                failed.append(instance.uuid)
+                raise nova_exception.ComputeResourcesUnavailable(
+                    reason='somebody was quicker')
+            return real(tracker, context, instance, *args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.compute.resource_tracker.ResourceTracker.instance_claim',
+            claim))
+        server = self.create('unlucky')
+        self.wait_for_status(server, 'ACTIVE')
+        self.assertEqual([server], failed)
+        self.assert_no_leaks()
+
+    def test_failed_unshelve_waits_again(self):
+        server = self.create('shelved', hints={'gpu_lease': '2s'})
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'EXPIRED')
+        self.virt.driver.fail_spawn.add('host1')
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_status(server, 'ACTIVE')
+        self.assertEqual('host2', self.host_of(server))
+        self.assert_no_leaks()
+
+
+class AgainTest(AgainCases, base.CloudTestCase):
+
+    def test_one_server_of_a_gang_fails(self):
+        self.virt.driver.fail_spawn.add('pair-2')
+        one, two = self.create_gang('pair', 2)
+        self.wait_for_status(one, 'ACTIVE')
+        self.wait_for_status(two, 'ERROR')
+        self.wait_for_lease(one, 'ACTIVE')
+        self.wait_for_lease(two, 'CANCELLED')
+        self.assertEqual(1, [name for name, _ in
+                             self.virt.driver.spawns].count('pair-1'))
+        self.assert_no_leaks()
+
+    def test_what_it_is_built_from_is_kept_until_it_runs(self):
+        with self.virt.hold('host1'), self.virt.hold('host2'):
+            server = self.create('one')
+            self.wait_for('the request to be placed', lambda: (
+                db.lease_current(server) and db.lease_current(
+                    server).request.state == states.REQUEST_PLACED))
+            request = db.lease_current(server).request.uuid
+            self.assertIsNotNone(db.request_get(request).payload)
+        self.wait_for_lease(server, 'ACTIVE')
+        self.wait_for('nothing to be kept',
+                      lambda: db.request_get(request).payload is None)
+
+    def _lose_casts(self):
+        """Have requests get lost before they are queued."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.lost.AGE', 0))
+        return self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.endpoint.QueueEndpoint._enqueue',
+            lambda *args: None))
+
+    def test_lost_request_fails(self):
+        patch = self._lose_casts()
+        server = self.create('lost')
+        self.wait_for('the server', lambda: self.status(server) == 'BUILD')
+        patch.cleanUp()
+        waits = self.create('known')
+        self.wait_for_status(waits, 'ACTIVE')
+        self.reaper.fail_lost()
+        self.wait_for_status(server, 'ERROR')
+        self.assertEqual(lost.CREATE_LOST,
+                         self.api.get_server(server)['fault']['message'])
+        self.assertEqual('ACTIVE', self.status(waits))
+
+    def test_request_that_may_still_come_is_not_lost(self):
+        self._lose_casts()
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.lost.AGE', 60))
+        server = self.create('late')
+        self.reaper.fail_lost()
+        self.reaper.fail_lost()
+        self.assertEqual('BUILD', self.status(server))
+
+    def test_lost_unshelve_says_so_on_its_lease(self):
+        server = self.create('shelved', hints={'gpu_lease': '2s'})
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'EXPIRED')
+        patch = self._lose_casts()
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for('the cast', lambda: self.instance(
+            server).task_state == 'unshelving')
+        patch.cleanUp()
+        self.reaper.fail_lost()
+        self.assertIsNone(self.instance(server).task_state)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertEqual(lost.UNSHELVE_LOST, lease['reason'])
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_status(server, 'ACTIVE')
+
+    def test_server_without_a_lease_is_nobodys_loss(self):
+        """Nova's own servers that wait for their cast are left alone."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.lost.AGE', 0))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.conductor.manager.ComputeTaskManager.'
+            'schedule_and_build_instances', lambda *args, **kwargs: None))
+        server = self.create('plain', hints={}, flavor=self.flavor(''))
+        self.wait_for('the server', lambda: self.status(server) == 'BUILD')
+        self.reaper.fail_lost()
+        self.assertEqual('BUILD', self.status(server))
+        self.assertEqual(1, len(objects.BuildRequestList.get_all(
+            nova_context.get_admin_context())))
+
+
+class AgainPlacementTest(AgainCases, base.CloudTestCase):
+    PCI_IN_PLACEMENT = True
