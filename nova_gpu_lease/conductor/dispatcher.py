@@ -200,9 +200,9 @@ class Dispatcher:
             build = self._prepare(request, list(planned), nodes)
         except nova_builder.AlreadyBegun as exc:
             LOG.warning('%s', exc)
-            self.reaper.settle(context, request)
+            self._settle(context, request)
         except (nova_builder.LeaseFault, exception.UserGone) as exc:
-            self.reaper.settle(context, request, fault=_text(exc))
+            self._settle(context, request, fault=_text(exc))
         except Exception as exc:
             # Whatever is away may be back soon, and nothing was begun.
             LOG.info('Request %s could not be started.', request.uuid,
@@ -231,7 +231,7 @@ class Dispatcher:
         except Exception as exc:
             # Nova puts the servers that it created into ERROR, and raises.
             LOG.exception('Request %s could not be started.', request.uuid)
-            self.reaper.settle(
+            self._settle(
                 context, request, begun=True,
                 fault='The server could not be started: %s' % _text(exc))
         else:
@@ -239,6 +239,13 @@ class Dispatcher:
             self._move(request, states.REQUEST_PLACED, attempts=0)
             failpoints.hit('placed')
             LOG.info('Request %s starts.', request.uuid)
+
+    def _settle(self, context, request, **kwargs):
+        try:
+            self.reaper.settle(context, request, **kwargs)
+        except exception.StaleState:
+            LOG.warning('Request %s was taken over by another dispatcher.',
+                        request.uuid)
 
     def _requeue(self, request, server_ids, reason):
         """Back into the queue, in its old place, for another try soon.

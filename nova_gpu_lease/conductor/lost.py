@@ -60,8 +60,11 @@ class LostCasts:
         self._monotonic = monotonic
         self._seen = {}
 
-    def fail(self):
-        """Fail those that were seen for long enough."""
+    def find(self):
+        """Yield those that were seen for long enough.
+
+        :returns: an iterable of (server id, a function that fails it).
+        """
         context = nova_context.get_admin_context()
         found = {**self._new_servers(context), **self._unshelving(context)}
         now = self._monotonic()
@@ -71,7 +74,7 @@ class LostCasts:
             if now - self._seen[server_id] >= AGE:
                 LOG.error('The request for a server was lost.',
                           instance_uuid=server_id)
-                fail()
+                yield server_id, fail
 
     def _new_servers(self, context):
         """{server id: a function that fails it}."""

@@ -72,12 +72,18 @@ class Reaper:
         Servers that a compute works on are left alone; others go back into
         the queue, or fail when there is a fault.
 
-        :param request: a row in state DISPATCHING.
+        :param request: a row in state DISPATCHING, as whoever calls put it
+            there, or found it.
         :param fault: why the start broke, for the owners; None when nothing
             speaks against another try.
         :param begun: whether the fault came while Nova started the servers:
             those that are in a cell by then may be tried again.
         """
+        if not db.request_set(request, next_attempt_at=None):
+            # This process stood still, and another one has taken over.
+            raise exception.StaleState(
+                table='Request', id=request.uuid, state=request.state,
+                generation=request.generation)
         for lease in db.leases_of(request.id):
             if lease.state == states.LEASE_BUILDING:
                 with _each('lease', lease.uuid):
@@ -234,10 +240,16 @@ class Reaper:
         fate = self._fate(context, lease.request, lease.server_id)
         if fate == _DELETED:
             code, reason = 'deleted', 'the server was deleted'
-        elif fate in (_FAILED, _NOT_STARTED):
+        elif fate == _FAILED:
             code = 'build_failed'
             reason = 'the server could not be built: %s' % (
                 nova_builder.last_fault(context, lease.server_id))
+        elif fate == _NOT_STARTED:
+            # The compute could not unshelve it, and has not said so yet.
+            reason = nova_builder.last_fault(context, lease.server_id)
+            if again.requeue(lease, reason, self.host):
+                return
+            code, reason = 'build_failed', again.last_words(lease, reason)
         elif fate == _IN_CELL and lease.updated_at < late:
             reason = 'no compute began to build the server within %s' % (
                 duration.format(CONF.gpu_lease.build_timeout))
@@ -270,8 +282,9 @@ class Reaper:
 
     def fail_lost(self):
         """Fail servers whose request was lost before it was queued."""
-        with _each('search for', 'lost requests'):
-            self.lost.fail()
+        for server_id, fail in self.lost.find():
+            with _each('server', server_id):
+                fail()
 
     def drop_credentials(self):
         """Give back, and forget, what requests need no more."""

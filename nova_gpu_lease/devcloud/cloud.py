@@ -249,6 +249,17 @@ class Cloud:
         guests.fail_next(self.state.path('hosts', *([host] if host else [])),
                          fault, count)
 
+    def arm(self, *names):
+        """Have the next service that passes a failpoint killed there.
+
+        :param names: of ``failpoints.NAMES``; without any, take all back.
+        """
+        self.state.path('failpoints').write_text('\n'.join(names))
+
+    def armed(self):
+        """Return the names of the failpoints that nobody has passed yet."""
+        return self.state.path('failpoints').read_text().split()
+
 
 @contextlib.contextmanager
 def _terminate_as_interrupt():

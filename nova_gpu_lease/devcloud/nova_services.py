@@ -22,6 +22,7 @@ from nova_gpu_lease.devcloud import process
 from nova_gpu_lease.devcloud import rabbitmq
 from nova_gpu_lease.devcloud import tool
 from nova_gpu_lease.devcloud import wsgi
+from nova_gpu_lease import failpoints
 
 # A cell whose URLs are templates does not care about ports and passwords, so
 # that a copy of its database serves another cloud.
@@ -95,7 +96,8 @@ def _service(state, name, module, files, topic, host):
         arguments += ['--config-file', path]
     return process.Service(
         name=name, stop_timeout=30,
-        env={'XDG_CACHE_HOME': str(state.make('cache'))},
+        env={'XDG_CACHE_HOME': str(state.make('cache')),
+             failpoints.VARIABLE: str(state.path('failpoints'))},
         command=[sys.executable, '-m', 'nova_gpu_lease.devcloud.launch',
                  module, *arguments],
         ready=lambda: _serves(state, f'nova-{topic}', topic, host))

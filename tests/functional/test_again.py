@@ -13,6 +13,8 @@
 
 """Builds that fail: back to the head of the queue, and the end of it."""
 
+import itertools
+
 import fixtures
 from nova.compute import resource_tracker
 from nova import context as nova_context
@@ -93,8 +95,9 @@ class AgainCases:
         def keep(api, *args, **kwargs):
             kept.append((args, kwargs))
 
-        patch = self.useFixture(fixtures.MonkeyPatch(
-            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance', keep))
+        patch = fixtures.MonkeyPatch(
+            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance', keep)
+        patch.setUp()
         server = self.create('late')
         self.wait_for('the cast', lambda: kept)
         self.wait_for('placed', lambda: db.lease_current(
@@ -170,19 +173,30 @@ class AgainTest(AgainCases, base.CloudTestCase):
 
     def _lose_casts(self):
         """Have requests get lost before they are queued."""
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_gpu_lease.conductor.lost.AGE', 0))
-        return self.useFixture(fixtures.MonkeyPatch(
+        self.reaper.lost = lost.LostCasts(
+            self.reaper.builder, 'host', lambda: next(self.minutes) * 60)
+        self.minutes = itertools.count()
+        casts = []
+        patch = fixtures.MonkeyPatch(
             'nova_gpu_lease.conductor.endpoint.QueueEndpoint._enqueue',
-            lambda *args: None))
+            lambda *args: casts.append(args))
+        patch.setUp()
+
+        def end():
+            self.wait_for('the cast to be lost', lambda: casts)
+            patch.cleanUp()
+
+        return end
 
     def test_lost_request_fails(self):
-        patch = self._lose_casts()
+        end = self._lose_casts()
         server = self.create('lost')
         self.wait_for('the server', lambda: self.status(server) == 'BUILD')
-        patch.cleanUp()
+        end()
         waits = self.create('known')
         self.wait_for_status(waits, 'ACTIVE')
+        self.reaper.fail_lost()
+        self.assertEqual('BUILD', self.status(server))
         self.reaper.fail_lost()
         self.wait_for_status(server, 'ERROR')
         self.assertEqual(lost.CREATE_LOST,
@@ -190,10 +204,10 @@ class AgainTest(AgainCases, base.CloudTestCase):
         self.assertEqual('ACTIVE', self.status(waits))
 
     def test_request_that_may_still_come_is_not_lost(self):
-        self._lose_casts()
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_gpu_lease.conductor.lost.AGE', 60))
+        end = self._lose_casts()
+        self.minutes = itertools.repeat(0)
         server = self.create('late')
+        end()
         self.reaper.fail_lost()
         self.reaper.fail_lost()
         self.assertEqual('BUILD', self.status(server))
@@ -202,11 +216,10 @@ class AgainTest(AgainCases, base.CloudTestCase):
         server = self.create('shelved', hints={'gpu_lease': '2s'})
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
-        patch = self._lose_casts()
+        end = self._lose_casts()
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for('the cast', lambda: self.instance(
-            server).task_state == 'unshelving')
-        patch.cleanUp()
+        end()
+        self.reaper.fail_lost()
         self.reaper.fail_lost()
         self.assertIsNone(self.instance(server).task_state)
         lease = self.wait_for_lease(server, 'CANCELLED')
@@ -216,13 +229,15 @@ class AgainTest(AgainCases, base.CloudTestCase):
 
     def test_server_without_a_lease_is_nobodys_loss(self):
         """Nova's own servers that wait for their cast are left alone."""
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_gpu_lease.conductor.lost.AGE', 0))
+        self.minutes = itertools.count()
+        self.reaper.lost = lost.LostCasts(
+            self.reaper.builder, 'host', lambda: next(self.minutes) * 60)
         self.useFixture(fixtures.MonkeyPatch(
             'nova.conductor.manager.ComputeTaskManager.'
             'schedule_and_build_instances', lambda *args, **kwargs: None))
         server = self.create('plain', hints={}, flavor=self.flavor(''))
         self.wait_for('the server', lambda: self.status(server) == 'BUILD')
+        self.reaper.fail_lost()
         self.reaper.fail_lost()
         self.assertEqual('BUILD', self.status(server))
         self.assertEqual(1, len(objects.BuildRequestList.get_all(

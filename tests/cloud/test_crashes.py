@@ -1,0 +1,133 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""A service dies by kill -9 at each step: all start once, nothing is left.
+
+Every step has a name in nova_gpu_lease/failpoints.py.
+"""
+
+from nova_gpu_lease.devcloud import mariadb
+from nova_gpu_lease.devcloud import rest
+from nova_gpu_lease import failpoints
+from tests.cloud import base
+
+_AT = failpoints.NAMES.index
+#: From the moment a request is ours to the start of its lease.
+START = failpoints.NAMES[_AT('queued'):_AT('due')]
+#: From the end of a lease to the end of its server.
+END = failpoints.NAMES[_AT('due'):]
+ON_COMPUTE = ('build-allowed', 'build-ended')
+
+
+class CrashTest(base.CloudTestCase):
+
+    UP = {'hosts': 1, 'gpus_per_host': 1}
+    SET = ('gpu_lease.dispatch_interval=5s', 'gpu_lease.build_timeout=20s',
+           'gpu_lease.outage_grace=0s')
+
+    def setUp(self):
+        super().setUp()
+        self.nova = rest.client(self.cloud.state, base.ALICE)
+        self.ids = {entry['name']: entry['id'] for entry in [
+            *self.nova.get('nova', '/v2.1/flavors')['flavors'],
+            *self.nova.get('glance', '/v2/images')['images']]}
+        self.addCleanup(self.cloud.arm)
+
+    def post_server(self, name, lease):
+        """Create a server without the time the client takes to start."""
+        self.nova.post('nova', '/v2.1/servers', {
+            'server': {'name': name, 'flavorRef': self.ids['gpu'],
+                       'imageRef': self.ids['tiny'], 'networks': 'none'},
+            'os:scheduler_hints': {'gpu_lease': lease}})
+
+    def delete(self, name):
+        server = next(server for server in self.nova.get(
+            'nova', '/v2.1/servers')['servers'] if server['name'] == name)
+        self.nova.request('nova', 'DELETE', '/v2.1/servers/%s' % server['id'])
+        self.wait_until(lambda: name not in self.statuses(),
+                        '%s to be gone' % name)
+
+    def die_at(self, name, what):
+        """Kill the service that passes a failpoint while something is done."""
+        self.cloud.arm(name)
+        what()
+        self.wait_until(lambda: not self.cloud.armed(),
+                        'the failpoint %s to be passed' % name)
+        if name in ON_COMPUTE:
+            # A dead worker of a conductor is replaced by its parent.
+            self.cloud.stop('nova-compute-host1', kill=True)
+            self.cloud.start('nova-compute-host1')
+
+    def assert_all_accounted_for(self):
+        """The device, its allocation and the guest are one server's."""
+        running = {lease['server_id'] for lease in self.leases().values()
+                   if lease['status'] == 'ACTIVE'}
+        self.assertEqual(running, set(self.devices().values()))
+        self.assertEqual(running, {row[0] for row in mariadb.query(
+            self.cloud.state, 'placement',
+            'select distinct c.uuid from allocations a '
+            'join consumers c on c.uuid = a.consumer_id')})
+        guests = self.cloud.state.path('hosts', 'host1', 'guests')
+        self.assertEqual(running, {path.stem for path
+                                   in guests.glob('*.json')})
+
+    def test_start(self):
+        for number, name in enumerate(START):
+            first, second = 'a%d' % number, 'b%d' % number
+            with self.subTest(failpoint=name):
+                self.die_at(name, lambda: self.post_server(first, '1h'))
+                self.post_server(second, '1h')
+                self.wait_until(
+                    lambda: self.leases().get(first, {}).get('status') in (
+                        'ACTIVE', 'CANCELLED'), '%s to be settled' % first)
+                self._check_first(name, first)
+                if self.leases()[first]['status'] == 'ACTIVE':
+                    self.wait_leases(**{second: 'QUEUED'})
+                    self.assert_all_accounted_for()
+                self.delete(first)
+                self.wait_leases(**{second: 'ACTIVE'})
+                self.assert_all_accounted_for()
+                self.delete(second)
+
+    def _check_first(self, failpoint, name):
+        status, lease = self.statuses()[name], self.leases()[name]
+        if failpoint == 'build-allowed' and status == 'ERROR':
+            # Nova's own answer to a compute that died in the middle of it.
+            self.assertEqual('CANCELLED', lease['status'])
+            self.assertTrue(lease['reason'])
+            return
+        self.assertEqual(('ACTIVE', 'ACTIVE'), (status, lease['status']))
+
+    def test_end(self):
+        for number, name in enumerate(END):
+            server = 'e%d' % number
+            with self.subTest(failpoint=name):
+                self.die_at(name, lambda: self.post_server(server, '3s'))
+                self.wait_leases(**{server: 'EXPIRED'})
+                self.assertEqual('SHELVED_OFFLOADED',
+                                 self.statuses()[server])
+                self.assert_all_accounted_for()
+                images = [image for image in self.nova.get(
+                    'glance', '/v2/images')['images']
+                    if image['name'].startswith(server)]
+                self.assertEqual(1, len(images), 'snapshots: %s' % images)
+                self.delete(server)
+
+    def test_cast_is_lost(self):
+        self.die_at('cast-taken', lambda: self.post_server('lost', '1h'))
+        self.post_server('after', '1h')
+        self.wait_leases(after='ACTIVE')
+        self.wait_statuses(lost='ERROR', timeout=120)
+        fault = rest.client(self.cloud.state, base.ALICE).get(
+            'nova', '/v2.1/servers/detail?name=lost')['servers'][0]['fault']
+        self.assertIn('lost', fault['message'])
