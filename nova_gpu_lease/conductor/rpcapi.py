@@ -25,6 +25,10 @@ NAMESPACE = 'gpu_lease'
 #: its lease at that dispatch.
 STAMP = 'gpu_lease_generation'
 
+#: Seconds to wait for an answer. All of these calls are short; one that a
+#: conductor took with it when it died is repeated by whoever asked.
+TIMEOUT = 15
+
 
 @profiler.trace_cls('rpc')
 class ConductorAPI:
@@ -56,7 +60,7 @@ class ConductorAPI:
             each current lease of the host; times ISO 8601 or None, duration
             in seconds.
         """
-        return self.client.prepare().call(
+        return self.client.prepare(timeout=TIMEOUT).call(
             context, 'sync_host', host=host, servers=servers,
             devices_changed=devices_changed)
 
@@ -67,7 +71,7 @@ class ConductorAPI:
         :returns: the lease as it is then, as from sync_host; None when it is
             gone.
         """
-        return self.client.prepare().call(
+        return self.client.prepare(timeout=TIMEOUT).call(
             context, 'lease_due', lease_uuid=lease_uuid,
             generation=generation)
 
@@ -80,7 +84,7 @@ class ConductorAPI:
         :returns: False when the server's lease is not being built, or is
             being built on another host, or by a later dispatch.
         """
-        return self.client.prepare(version='1.1').call(
+        return self.client.prepare(version='1.1', timeout=TIMEOUT).call(
             context, 'build_allowed', server_id=server_id, host=host,
             generation=generation)
 
