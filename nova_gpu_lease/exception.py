@@ -87,6 +87,21 @@ class MarkerNotFound(InvalidInput):
     code = errors.MARKER_NOT_FOUND
 
 
+class Conflict(GPULeaseException):
+    """It cannot be done in the present state: HTTP 409."""
+
+
+class NotWaiting(Conflict):
+    msg_fmt = ('GPU lease %(id)s does not wait, it is %(state)s: %(advice)s.')
+    code = errors.NOT_WAITING
+
+
+class NewServerWaits(Conflict):
+    msg_fmt = ('GPU lease %(id)s waits for server %(server_id)s to be '
+               'created: to take it out of the queue, delete the server.')
+    code = errors.NEW_SERVER
+
+
 class TooManyWaiting(Forbidden):
     msg_fmt = ('Project %(project_id)s already has %(count)d GPU servers '
                'waiting, the most allowed is %(limit)d.')

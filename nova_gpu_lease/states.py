@@ -74,6 +74,9 @@ ON_EXPIRY = (ON_EXPIRY_SHELVE, ON_EXPIRY_DELETE)
 ENDED_SHELVED = 'shelved'
 ENDED_DELETED = 'deleted'
 
+#: The reason_code of a wait that its owner has cancelled.
+REASON_CANCELLED = 'cancelled'
+
 # What a request asks Nova to do once its devices are free.
 KIND_CREATE = 'create'
 KIND_UNSHELVE = 'unshelve'

@@ -26,11 +26,12 @@ _STATUS = (
     (exception.NoEncryptionKey, 400),
     (exception.Forbidden, 403),
     (exception.NotFound, 404),
+    (exception.Conflict, 409),
 )
 
 # The names are Nova's; see nova.api.openstack.wsgi.Fault.
 _NAMES = {400: 'badRequest', 403: 'forbidden', 404: 'itemNotFound',
-          405: 'badMethod'}
+          405: 'badMethod', 409: 'conflictingRequest'}
 
 
 def status_of(exc):

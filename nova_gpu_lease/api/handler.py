@@ -23,13 +23,14 @@ from nova_gpu_lease.api.handlers import lease
 from nova_gpu_lease.api.handlers import queue
 from nova_gpu_lease import exception
 
-# Path -> method -> function of (request, context, parts of the path). The
-# 405s come from this table too. The last path catches what is under ours but
+# Path -> method -> function of (request, context, parts of the path), which
+# returns the JSON of the answer, or None for an answer without any. The 405s
+# come from this table too. The last path catches what is under ours but
 # nothing, so that the 404 is ours as well.
 ROUTES = {
     '/os-gpu-leases': {'GET': lease.index},
     '/os-gpu-leases/queue': {'GET': queue.index},
-    '/os-gpu-leases/{id}': {'GET': lease.show},
+    '/os-gpu-leases/{id}': {'GET': lease.show, 'DELETE': lease.cancel},
     '/os-gpu-leases/{rest:.*}': {},
 }
 
@@ -83,4 +84,6 @@ def _dispatch(methods, req, parts):
         body = methods[req.method](req, context, **parts)
     except exception.GPULeaseException as exc:
         return faults.of(exc)
+    if body is None:
+        return webob.Response(status=204)
     return webob.Response(json_body=body, content_type='application/json')

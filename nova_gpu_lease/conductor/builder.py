@@ -31,6 +31,7 @@ from oslo_log import log as logging
 
 from nova_gpu_lease.conductor import resend
 from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
@@ -330,6 +331,10 @@ class Builder:
             ['flavor', 'system_metadata', 'pci_requests', 'info_cache',
              'metadata', 'security_groups', 'services'])
         spec = self._fresh_spec(context, instance.uuid, cast, 1)
+        if instance.task_state is None:
+            # A wait that was cancelled before this one took the mark off late.
+            instance.task_state = task_states.UNSHELVING
+            instance.save(expected_task_state=[None])
         lost = []
 
         def select(select_context, ready_spec, uuids, **kwargs):
@@ -487,19 +492,21 @@ class Builder:
             instance = find_instance(context, server_id)
         except nova_exception.InstanceNotFound:
             return True
-        shelved = instance.vm_state == vm_states.SHELVED_OFFLOADED
-        waits_in = (task_states.UNSHELVING if shelved
+        stays = instance.vm_state == vm_states.SHELVED_OFFLOADED
+        waits_in = (task_states.UNSHELVING if stays
                     else task_states.SCHEDULING)
-        if not shelved:
+        if not stays:
             instance.vm_state = vm_states.ERROR
         instance.task_state = None
         try:
             instance.save(expected_task_state=[waits_in])
         except nova_exception.UnexpectedTaskStateError:
             return False
+        fault = _raised(LeaseFault(reason=short(reason)))
         compute_utils.add_instance_fault_from_exc(
-            instance._context, instance,
-            _raised(LeaseFault(reason=short(reason))))
+            instance._context, instance, fault)
+        if stays:
+            shelved.note_failure(instance, fault, CONF.host)
         self.release(context, [server_id])
         return True
 
@@ -547,9 +554,10 @@ def fail_unshelve(context, server_id, reason):
         instance = find_instance(context, server_id)
     except nova_exception.InstanceNotFound:
         return
+    fault = _raised(LeaseFault(reason=short(reason)))
     compute_utils.add_instance_fault_from_exc(
-        instance._context, instance,
-        _raised(LeaseFault(reason=short(reason))))
+        instance._context, instance, fault)
+    shelved.note_failure(instance, fault, CONF.host)
     if instance.task_state == task_states.UNSHELVING:
         instance.task_state = None
         instance.save()

@@ -93,6 +93,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         if sweep or deletions != self._gpu_lease_deletions:
             self.gpu_lease_reaper.cancel_deleted()
             self._gpu_lease_deletions = deletions
+        self.gpu_lease_reaper.free_cancelled()
         self.gpu_lease_reaper.close_builds()
         if sweep:
             self.gpu_lease_reaper.release_deleted()

@@ -27,6 +27,7 @@ from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import lost
+from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
@@ -225,6 +226,24 @@ class Reaper:
                 request, states.REQUEST_CANCELLED, self.host,
                 reason='the server was deleted while it waited',
                 reason_code='deleted')
+
+    def free_cancelled(self):
+        """Free the servers that are not to be unshelved any more.
+
+        Who cancels the wait does it at once, unless he dies or the cell is
+        away.
+        """
+        context = nova_context.get_admin_context()
+        for lease in db.leases_cancelled():
+            with _each('lease', lease.uuid):
+                try:
+                    shelved.free(
+                        nova_builder.find_instance(context, lease.server_id),
+                        lease.request.context['request_id'])
+                except nova_exception.InstanceNotFound:
+                    LOG.debug('The server was deleted.',
+                              instance_uuid=lease.server_id)
+                db.lease_set(lease, next_attempt_at=None)
 
     def close_builds(self):
         """Close the leases of builds that failed, vanished or hang."""

@@ -44,6 +44,7 @@ leases_of = leases.leases_of
 leases_of_requests = leases.leases_of_requests
 leases_on_host = leases.leases_on_host
 leases_in = leases.leases_in
+leases_cancelled = leases.leases_cancelled
 leases_to_end = leases.leases_to_end
 lease_transition = leases.transition
 lease_set = leases.assign

@@ -150,6 +150,18 @@ def leases_in(session, states, due_before=None):
 
 
 @_engine.reader
+def leases_cancelled(session):
+    """The leases whose wait was cancelled, and whose servers may not know.
+
+    :returns: a list of models.Lease, ordered by id.
+    """
+    return session.scalars(
+        select().where(Lease.state == states.LEASE_CANCELLED,
+                       Lease.next_attempt_at.is_not(None))
+        .order_by(Lease.id)).all()
+
+
+@_engine.reader
 def leases_to_end(session, now):
     """The leases whose end has begun and may be tried now.
 

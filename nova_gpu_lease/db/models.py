@@ -177,7 +177,8 @@ class Lease(BASE):
     build_attempts = sa.Column(sa.Integer, nullable=False, default=0,
                                server_default='0')
     #: Failed tries to end it, when the running one was begun, and when the
-    #: next one may be.
+    #: next one may be. A CANCELLED lease has the last one until its shelved
+    #: server is free again.
     attempts = sa.Column(sa.Integer, nullable=False, default=0)
     attempt_started_at = sa.Column(UTCDateTime)
     next_attempt_at = sa.Column(UTCDateTime)

@@ -18,6 +18,7 @@ from nova.policies import base
 POLICY_ROOT = 'os_compute_api:os-gpu-leases:%s'
 
 ADMIN = base.ADMIN
+PROJECT_MEMBER_OR_ADMIN = base.PROJECT_MEMBER_OR_ADMIN
 PROJECT_READER_OR_ADMIN = base.PROJECT_READER_OR_ADMIN
 
 

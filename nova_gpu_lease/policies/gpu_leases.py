@@ -11,7 +11,7 @@
 #    under the License.
 
 
-"""Who may read leases and the queue."""
+"""Who may read leases and the queue, and who may leave it."""
 
 from oslo_policy import policy
 
@@ -21,14 +21,15 @@ INDEX = base.POLICY_ROOT % 'index'
 INDEX_ALL_PROJECTS = base.POLICY_ROOT % 'index:all_projects'
 SHOW = base.POLICY_ROOT % 'show'
 SHOW_HOST = base.POLICY_ROOT % 'show:host'
+CANCEL = base.POLICY_ROOT % 'cancel'
 QUEUE = base.POLICY_ROOT % 'queue'
 QUEUE_ALL_PROJECTS = base.POLICY_ROOT % 'queue:all_projects'
 
 
-def _rule(name, check_str, description, *paths):
+def _rule(name, check_str, description, *paths, method='GET'):
     return policy.DocumentedRuleDefault(
         name=name, check_str=check_str, description=description,
-        operations=[{'method': 'GET', 'path': path} for path in paths],
+        operations=[{'method': method, 'path': path} for path in paths],
         scope_types=['project'])
 
 
@@ -45,6 +46,10 @@ RULES = [
     _rule(SHOW_HOST, base.ADMIN,
           'See the host in a GPU lease.',
           '/os-gpu-leases', '/os-gpu-leases/{id}'),
+    _rule(CANCEL, base.PROJECT_MEMBER_OR_ADMIN,
+          'Take a server that waits to be unshelved out of the queue. Who may '
+          'not sees a 404, if the lease is not of the own project.',
+          '/os-gpu-leases/{id}', method='DELETE'),
     _rule(QUEUE, base.PROJECT_READER_OR_ADMIN,
           "List the waiting GPU requests of one's own project.",
           '/os-gpu-leases/queue'),

@@ -11,15 +11,35 @@
 #    under the License.
 
 
-"""GET /os-gpu-leases and /os-gpu-leases/{id}."""
+"""GET /os-gpu-leases, GET and DELETE /os-gpu-leases/{id}."""
+
+from nova import context as nova_context
+from nova import exception as nova_exception
+from oslo_log import log as logging
 
 from nova_gpu_lease.api import query
 from nova_gpu_lease.api.schemas import lease as schema
 from nova_gpu_lease.api import views
+from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import shelved
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import exception
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+#: What to do about a lease that does not wait, by its state.
+_ADVICE = {
+    states.LEASE_BUILDING: 'its server is being started; shelve or delete '
+                           'the server when it runs',
+    states.LEASE_ACTIVE: 'shelve or delete its server to end it',
+    states.LEASE_EXPIRING: 'its server is being shelved or deleted already',
+    states.LEASE_ERROR: 'shelve or delete its server to end it',
+}
 
 _FILTERS = ('status', 'project_id', 'user_id', 'server_id')
 
@@ -50,14 +70,95 @@ def show(req, context, id):
     :returns: {'gpu_lease': {...}}
     :raises: exception.LeaseNotFound also for what the user may not see.
     """
-    query.parse(req, schema.SHOW)
+    query.parse(req, schema.ONE)
+    lease = _find(context, policies.SHOW, id)
+    return {'gpu_lease': views.leases(context, [lease])[0]}
+
+
+def cancel(req, context, id):
+    """Take a server that waits to be unshelved out of the queue.
+
+    To do it again changes nothing.
+
+    :param id: as in show().
+    :raises: exception.LeaseNotFound also for what the user may not see.
+        exception.NewServerWaits, NotWaiting
+    """
+    query.parse(req, schema.ONE)
+    lease = _find(context, policies.CANCEL, id)
+    while not _is_cancelled(lease):
+        _check_waits(lease)
+        try:
+            db_api.request_transition(
+                lease.request, states.REQUEST_CANCELLED, CONF.host,
+                reason='its wait was cancelled',
+                reason_code=states.REASON_CANCELLED,
+                lease_state=states.LEASE_CANCELLED, lease_values={
+                    # Until the server is free, whoever sees to that.
+                    lease.server_id: {'next_attempt_at': clock.now()}})
+        except exception.StaleState:
+            # It starts, or somebody else cancels it: whoever was first.
+            LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
+        else:
+            LOG.info('Lease %(lease)s is cancelled by user %(user)s.',
+                     {'lease': lease.uuid, 'user': context.user_id},
+                     instance_uuid=lease.server_id)
+        lease = db_api.lease_get(lease.uuid)
+    _free(lease)
+
+
+def _is_cancelled(lease):
+    return (lease.state == states.LEASE_CANCELLED and
+            lease.reason_code == states.REASON_CANCELLED)
+
+
+def _check_waits(lease):
+    """Make sure that a lease can be cancelled.
+
+    :raises: exception.NewServerWaits, NotWaiting
+    """
+    state = lease.state
+    if (state == states.LEASE_QUEUED and
+            lease.request.state != states.REQUEST_QUEUED):
+        # A start that is being taken back.
+        state = states.LEASE_BUILDING
+    if state != states.LEASE_QUEUED:
+        raise exception.NotWaiting(
+            id=lease.uuid, state=state,
+            advice=_ADVICE.get(state, 'it is over'))
+    if lease.request.kind != states.KIND_UNSHELVE:
+        raise exception.NewServerWaits(
+            id=lease.uuid, server_id=lease.server_id)
+
+
+def _free(lease):
+    """Let the owner act on the server again, at once if possible."""
+    try:
+        instance = builder.find_instance(
+            nova_context.get_admin_context(), lease.server_id)
+        shelved.free(instance, lease.request.context['request_id'])
+    except nova_exception.InstanceNotFound:
+        LOG.debug('The server was deleted.', instance_uuid=lease.server_id)
+    except Exception as exc:
+        # It is cancelled, whatever is wrong here.
+        LOG.warning('A server whose wait to be unshelved was cancelled is '
+                    'still marked as busy; nova-conductor sees to it: %s',
+                    exc, instance_uuid=lease.server_id)
+
+
+def _find(context, rule, id):
+    """A lease that the user may do something to.
+
+    :param rule: the policy rule that says so.
+    :raises: exception.LeaseNotFound for what is not there, or neither the
+        user's own nor allowed.
+    """
     lease = db_api.lease_get(id)
     target = {'project_id': lease.project_id, 'user_id': lease.user_id}
     foreign = lease.project_id != context.project_id
-    if not policy.authorize(context, policies.SHOW, target,
-                            do_raise=not foreign):
+    if not policy.authorize(context, rule, target, do_raise=not foreign):
         raise exception.LeaseNotFound(id=id)
-    return {'gpu_lease': views.leases(context, [lease])[0]}
+    return lease
 
 
 def _filters(context, params):

@@ -11,7 +11,7 @@
 #    under the License.
 
 
-"""The query string of GET /os-gpu-leases."""
+"""The query strings of /os-gpu-leases and /os-gpu-leases/{id}."""
 
 from nova_gpu_lease.api.schemas import common
 from nova_gpu_lease import states
@@ -43,4 +43,4 @@ INDEX = common.collection(
         'KEY is one of ' + ', '.join(SORT_KEYS),
     })
 
-SHOW = {'type': 'object', 'properties': {}, 'additionalProperties': False}
+ONE = {'type': 'object', 'properties': {}, 'additionalProperties': False}

@@ -11,7 +11,11 @@
 #    under the License.
 
 
+import fixtures
+from nova import exception as nova_exception
+
 from nova_gpu_lease.api import handler
+from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import policies
 from nova_gpu_lease import policy
 from tests.unit.api import base
@@ -22,7 +26,14 @@ class RoutesTestCase(base.APITestCase):
 
     def setUp(self):
         super().setUp()
-        self.request = self.queue()
+        self.request = self.queue(kind='unshelve')
+        # The server of the lease is one of Nova's.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.builder.find_instance', self._gone))
+
+    @staticmethod
+    def _gone(context, server_id, attrs=None):
+        raise nova_exception.InstanceNotFound(instance_id=server_id)
 
     def _routes(self):
         for path, methods in handler.ROUTES.items():
@@ -47,11 +58,16 @@ class RoutesTestCase(base.APITestCase):
     def test_route_answers_both_forms(self):
         for method, path in self._routes():
             answer = self.send(path, method)
+            self.assertIn('x-compute-request-id', answer.headers)
+            again = self.send('/%s%s' % (base.PROJECT, path), method)
+            self.assertEqual(answer.status_int, again.status_int)
+            if method == 'DELETE':
+                self.assertEqual(204, answer.status_int)
+                self.assertEqual((b'', b''), (answer.body, again.body))
+                continue
             self.assertEqual(200, answer.status_int)
             self.assertEqual('application/json', answer.content_type)
-            self.assertIn('x-compute-request-id', answer.headers)
-            self.assertEqual(answer.json, self.send(
-                '/%s%s' % (base.PROJECT, path), method).json)
+            self.assertEqual(answer.json, again.json)
         self.assertEqual([], self.nova.paths)
 
     def test_route_is_documented(self):
@@ -66,15 +82,20 @@ class RoutesTestCase(base.APITestCase):
 
     def test_route_of_another_project(self):
         for method, path in self._routes():
-            self.error(self.send('/%s%s' % (base.OTHER_PROJECT, path)),
-                       400, 'badRequest', base.OTHER_PROJECT)
+            self.error(
+                self.send('/%s%s' % (base.OTHER_PROJECT, path), method),
+                400, 'badRequest', base.OTHER_PROJECT)
 
     def test_method_not_allowed(self):
-        for _, path in self._routes():
-            for method in ('POST', 'PUT', 'PATCH', 'DELETE'):
+        allowed = {}
+        for method, path in self._routes():
+            allowed.setdefault(path, []).append(method)
+        for path, methods in allowed.items():
+            for method in {'POST', 'PUT', 'PATCH', 'DELETE'} - set(methods):
                 answer = self.send(path, method)
                 self.error(answer, 405, 'badMethod', method)
-                self.assertEqual('GET', answer.headers['Allow'])
+                self.assertEqual(', '.join(sorted(methods)),
+                                 answer.headers['Allow'])
 
     def test_path_not_found(self):
         for path in ('/os-gpu-leases/', '/os-gpu-leases/a/b',
@@ -94,6 +115,15 @@ class PolicyTestCase(base.APITestCase):
         self.context = self.make_context(roles=['reader'])
         self.assertEqual(200, self.send('/os-gpu-leases').status_int)
         self.assertEqual(200, self.send('/os-gpu-leases/queue').status_int)
+
+    def test_reader_may_not_cancel(self):
+        lease, = db_api.leases_of(self.queue(kind='unshelve').id)
+        path = '/os-gpu-leases/' + lease.uuid
+        self.error(self.send(path, 'DELETE', context=self.make_context(
+            roles=['reader'])), 403, 'forbidden', 'cancel')
+        self.error(self.send(path, 'DELETE', context=self.make_context(
+            base.OTHER_PROJECT)), 404, 'itemNotFound')
+        self.assertEqual('QUEUED', db_api.lease_get(lease.uuid).state)
 
     def test_no_role_may_not(self):
         self.context = self.make_context(roles=['guest'])

@@ -14,6 +14,7 @@
 import datetime
 from urllib import parse
 
+import fixtures as fixtures_
 from testtools import matchers
 
 from nova_gpu_lease.api.schemas import lease as schema
@@ -121,6 +122,129 @@ class ShowTestCase(LeaseTestCase):
         foreign = self.error(self.send('/os-gpu-leases/' + lease.uuid),
                              404, 'itemNotFound')
         self.assertEqual('gpu_lease.not_found', foreign)
+
+
+class CancelTestCase(LeaseTestCase):
+    """What becomes of the server is in tests/functional/test_unshelve.py."""
+
+    def setUp(self):
+        super().setUp()
+        #: The ids of servers that were freed.
+        self.freed = []
+        self.useFixture(fixtures_.MonkeyPatch(
+            'nova_gpu_lease.conductor.builder.find_instance',
+            lambda context, server_id: server_id))
+        self.useFixture(fixtures_.MonkeyPatch(
+            'nova_gpu_lease.conductor.shelved.free',
+            lambda server_id, request_id: self.freed.append(
+                (server_id, request_id))))
+
+    def waits(self, **values):
+        return db_api.leases_of(self.queue(
+            kind='unshelve', context={'request_id': 'req-1'},
+            **values).id)[0]
+
+    def cancel(self, id, **kwargs):
+        return self.send('/os-gpu-leases/' + id, 'DELETE', **kwargs)
+
+    def refused(self, id, *parts):
+        return self.error(self.cancel(id), 409, 'conflictingRequest', *parts)
+
+    def test_cancel(self):
+        behind = self.waits()
+        for id in ('uuid', 'server_id'):
+            lease = self.waits()
+            before = db_api.wake_value()
+            answer = self.cancel(getattr(lease, id))
+            self.assertEqual((204, b''), (answer.status_int, answer.body))
+            self.assertGreater(db_api.wake_value(), before)
+            lease = db_api.lease_get(lease.uuid)
+            self.assertEqual(
+                ('CANCELLED', 'cancelled', _NOW, None, 'CANCELLED'),
+                (lease.state, lease.reason_code, lease.ended_at,
+                 lease.current_server_id, lease.request.state))
+            self.assertEqual([(lease.server_id, 'req-1')], self.freed)
+            self.freed.clear()
+        self.assertEqual({behind.request.uuid: 1},
+                         db_api.requests_positions())
+
+    def test_cancel_again_changes_nothing(self):
+        lease = self.waits()
+        self.cancel(lease.uuid)
+        cancelled = db_api.lease_get(lease.uuid)
+        for id in (lease.uuid, lease.server_id):
+            self.assertEqual(204, self.cancel(id).status_int)
+        self.assertEqual(cancelled.generation,
+                         db_api.lease_get(lease.uuid).generation)
+        # The first call may have died before it freed the server.
+        self.assertEqual(3, len(self.freed))
+
+    def test_cancel_by_admin_of_another_project(self):
+        lease = self.waits(project_id=base.OTHER_PROJECT)
+        self.assertEqual(404, self.cancel(lease.uuid).status_int)
+        self.assertEqual([], self.freed)
+        self.assertEqual(204, self.cancel(
+            lease.uuid, context=self.admin()).status_int)
+
+    def test_cancel_new_server(self):
+        for lease in db_api.leases_of(self.queue(3).id):
+            self.assertEqual('gpu_lease.new_server', self.refused(
+                lease.uuid, lease.server_id, 'delete the server'))
+            self.assertEqual('QUEUED', db_api.lease_get(lease.uuid).state)
+
+    def test_cancel_what_does_not_wait(self):
+        request = db_api.request_transition(
+            self.waits().request, states.REQUEST_DISPATCHING, 'host',
+            lease_state=states.LEASE_BUILDING)
+        lease, = db_api.leases_of(request.id)
+        for state, advice in (
+                (states.LEASE_BUILDING, 'when it runs'),
+                (states.LEASE_ACTIVE, 'shelve or delete its server'),
+                (states.LEASE_EXPIRING, 'already'),
+                (states.LEASE_ERROR, 'shelve or delete its server'),
+                (states.LEASE_EXPIRED, 'over')):
+            if state != lease.state:
+                lease = db_api.lease_transition(lease, state, 'host')
+            self.assertEqual('gpu_lease.not_waiting', self.refused(
+                lease.server_id, state, advice))
+            self.assertEqual(state, db_api.lease_get(lease.uuid).state)
+        self.assertEqual([], self.freed)
+
+    def test_cancel_while_a_start_is_taken_back(self):
+        lease = self.waits()
+        # The leases go back one by one, the request last.
+        db_api.request_transition(
+            lease.request, states.REQUEST_DISPATCHING, 'host')
+        self.assertEqual('gpu_lease.not_waiting', self.refused(
+            lease.uuid, 'BUILDING'))
+
+    def test_cancel_and_start_at_the_same_time(self):
+        lease = self.waits()
+        real = db_api.request_transition
+
+        def starts_first(request, *args, **kwargs):
+            if db_api.lease_get(lease.uuid).state == states.LEASE_QUEUED:
+                real(request, states.REQUEST_DISPATCHING, 'host',
+                     lease_state=states.LEASE_BUILDING)
+            return real(request, *args, **kwargs)
+
+        self.useFixture(fixtures_.MonkeyPatch(
+            'nova_gpu_lease.db.api.request_transition', starts_first))
+        self.refused(lease.uuid, 'BUILDING')
+        self.assertEqual('DISPATCHING', db_api.request_get(
+            lease.request.uuid).state)
+        self.assertEqual([], self.freed)
+
+    def test_cancel_is_done_though_the_cell_is_away(self):
+        def away(context, server_id):
+            raise OSError('cell1')
+
+        self.useFixture(fixtures_.MonkeyPatch(
+            'nova_gpu_lease.conductor.builder.find_instance', away))
+        lease = self.waits()
+        self.assertEqual(204, self.cancel(lease.uuid).status_int)
+        self.assertEqual(
+            [lease.uuid], [one.uuid for one in db_api.leases_cancelled()])
 
 
 class IndexTestCase(LeaseTestCase):

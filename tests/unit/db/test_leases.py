@@ -116,6 +116,18 @@ class LeaseReadTest(base.TestCase):
         self.assertEqual(['now', 'due', 'error'], [
             lease.server_id for lease in api.leases_to_end(base.NOW)])
 
+    def test_cancelled(self):
+        for values in ({}, {'next_attempt_at': base.NOW}):
+            request = self.queue('one')
+            api.request_transition(
+                request, 'CANCELLED', base.HOST, lease_state='CANCELLED',
+                lease_values={'one': values})
+        lease, = api.leases_cancelled()
+        self.assertEqual((base.NOW, {'user': 'user'}),
+                         (lease.next_attempt_at, lease.request.context))
+        self.assertTrue(api.lease_set(lease, next_attempt_at=None))
+        self.assertEqual([], api.leases_cancelled())
+
     def test_waiting_count(self):
         self.queue('s1', 's2')
         self.queue('s3')
