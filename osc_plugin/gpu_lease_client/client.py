@@ -75,6 +75,16 @@ class Client:
                 % (server.name, server.id))
         return lease
 
+    def cancel_lease(self, name_or_id):
+        """Take a server that waits to be unshelved out of the queue.
+
+        :param name_or_id: as in find_lease().
+        :raises: osc_lib.exceptions.CommandError if there is none;
+            openstack.exceptions.HttpException if the service refuses.
+        """
+        # By the id of the lease: the server may get another one meanwhile.
+        self.find_lease(name_or_id).delete(self._compute)
+
     def find_server_id(self, name_or_id, all_projects=False):
         """Find the server that somebody means.
 

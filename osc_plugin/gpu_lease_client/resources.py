@@ -27,6 +27,8 @@ class GPULease(resource.Resource):
 
     allow_fetch = True
     allow_list = True
+    #: Ends the wait of a server that is to be unshelved.
+    allow_delete = True
 
     _query_mapping = resource.QueryParameters(
         'all_projects', 'expires_before', 'project_id', 'server_id', 'sort',

@@ -116,8 +116,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(refused.code, {'fault': {
                 'code': refused.code, 'message': str(refused)}})
 
-    def _answer(self, code, body, headers=None):
-        data = json.dumps(body).encode()
+    def do_DELETE(self):
+        path = parse.unquote(parse.urlsplit(self.path).path)
+        wanted = path.rpartition('/os-gpu-leases/')[2]
+        self.cloud.asked.append(('DELETE ' + wanted, {}))
+        try:
+            self._cancel(wanted, self.headers.get('X-Auth-Token'))
+            self._answer(204)
+        except Refused as refused:
+            self._answer(refused.code, {'conflictingRequest': {
+                'code': refused.code, 'message': str(refused)}})
+
+    def _cancel(self, wanted, user):
+        for lease in self.cloud.leases:
+            if wanted in (lease['id'], lease['server_id']) and \
+                    self._visible(lease['project_id'], True, user):
+                if lease['status'] not in ('QUEUED', 'CANCELLED'):
+                    raise Refused(409, 'it is %s' % lease['status'])
+                lease['status'] = 'CANCELLED'
+                return
+        raise Refused(404, 'GPU lease %s could not be found.' % wanted)
+
+    def _answer(self, code, body=None, headers=None):
+        data = b'' if body is None else json.dumps(body).encode()
         self.send_response(code)
         self.send_header('Content-Type', 'application/json')
         self.send_header('Content-Length', str(len(data)))

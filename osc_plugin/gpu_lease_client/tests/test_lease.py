@@ -226,6 +226,56 @@ class TestListLeasePages(base.ShellTestCase):
         self.assertIn('limit', self.refuse('gpu lease list --limit -1'))
 
 
+class TestCancelLease(base.ShellTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.leases = [fakes.queued_lease(each, each) for each in (1, 2, 3)]
+        self.running = fakes.lease(4)
+        self.make_cloud(self.leases + [self.running])
+
+    def _statuses(self):
+        return [lease['status'] for lease in self.leases]
+
+    def test_cancel_several(self):
+        self.assertEqual('', self.succeed('gpu lease cancel vm-1 %s %s' % (
+            self.leases[1]['id'], self.leases[2]['server_id'])))
+        self.assertEqual(['CANCELLED'] * 3, self._statuses())
+        # A server may have another lease by the time of the second call.
+        self.assertEqual(
+            ['DELETE ' + lease['id'] for lease in self.leases],
+            [path for path, _ in self.cloud.asked if 'DELETE' in path])
+
+    def test_cancel_tries_all(self):
+        nothing = fakes.make_uuid('nothing')
+        errors = self.refuse('gpu lease cancel vm-4 vm-1 vm-9 %s vm-3' %
+                             nothing)
+        self.assertEqual(['CANCELLED', 'QUEUED', 'CANCELLED'],
+                         self._statuses())
+        self.assertIn("'vm-4' could not be cancelled", errors)
+        self.assertIn('it is ACTIVE', errors)
+        for wanted in ('vm-9', nothing):
+            self.assertIn('No lease or server with a name or ID of "%s" '
+                          'exists.' % wanted, errors)
+        self.assertIn('3 of 5 GPU leases could not be cancelled.', errors)
+        self.assertEqual('ACTIVE', self.running['status'])
+
+    def test_cancel_again(self):
+        for _ in range(2):
+            self.succeed('gpu lease cancel vm-1')
+
+    def test_cancel_of_another_project(self):
+        self.leases[0]['project_id'] = fakes.BLUE
+        self.refuse('gpu lease cancel ' + self.leases[0]['id'])
+        self.assertEqual(['QUEUED'] * 3, self._statuses())
+        self.succeed('gpu lease cancel ' + self.leases[0]['id'],
+                     user='admin')
+        self.assertEqual('CANCELLED', self.leases[0]['status'])
+
+    def test_cancel_nothing(self):
+        self.assertIn('<lease>', self.refuse('gpu lease cancel'))
+
+
 class TestShowLease(base.ShellTestCase):
 
     def setUp(self):

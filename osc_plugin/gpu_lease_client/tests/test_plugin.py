@@ -33,7 +33,7 @@ class TestPlugin(base.ShellTestCase):
 
     def test_commands_have_help(self):
         self.make_cloud()
-        for command in ('list', 'show', 'queue list'):
+        for command in ('list', 'show', 'cancel', 'queue list'):
             text = self.succeed('gpu lease %s --help' % command)
             self.assertIn('usage: ', text)
 

@@ -12,8 +12,10 @@
 
 """``openstack gpu lease list`` and ``show``."""
 
+from openstack import exceptions as sdk_exceptions
 from openstackclient.identity import common as identity_common
 from osc_lib.command import command
+from osc_lib import exceptions
 from osc_lib import utils
 
 from gpu_lease_client import columns
@@ -149,6 +151,40 @@ class ListLease(command.Lister):
                 parsed_args.server, all_projects=all_projects)
         query['all_projects'] = all_projects or None
         return query
+
+
+class CancelLease(command.Command):
+    """Take servers that wait to be unshelved out of the queue.
+
+    They stay shelved and can be unshelved again. A new server that waits is
+    taken out of the queue by deleting it.
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            'leases',
+            metavar='<lease>',
+            nargs='+',
+            help='Lease(s) to cancel: the ID of a lease, or the name or ID '
+                 'of a server that waits',
+        )
+        return parser
+
+    def take_action(self, parsed_args):
+        failed = 0
+        for name_or_id in parsed_args.leases:
+            try:
+                self.app.client_manager.gpu_lease.cancel_lease(name_or_id)
+            except (exceptions.CommandError,
+                    sdk_exceptions.SDKException) as error:
+                failed += 1
+                self.log.error("The wait of '%s' could not be cancelled: %s",
+                               name_or_id, error)
+        if failed:
+            raise exceptions.CommandError(
+                '%d of %d GPU leases could not be cancelled.' % (
+                    failed, len(parsed_args.leases)))
 
 
 class ShowLease(command.ShowOne):
