@@ -51,6 +51,8 @@ ASK_PAUSE = 10
 TESTED = {
     'post_start_hook': (),
     'cleanup_host': (),
+    '_complete_deletion': ('context', 'instance'),
+    '_delete_allocation_after_move': ('context', 'instance', 'migration'),
     '_start_recorded_task': (
         'executor_type', 'task_name', 'instance', 'context', 'func', 'args',
         'kwargs'),
@@ -126,6 +128,8 @@ class GPULeaseComputeManager(manager.ComputeManager):
         return future
 
     def _build_ended(self, instance, future):
+        if instance.vm_state != vm_states.ACTIVE:
+            self._lease_timer.freed()
         if instance.task_state == task_states.SCHEDULING:
             # Given back to the conductor, or dropped by the guard.
             return
@@ -157,10 +161,21 @@ class GPULeaseComputeManager(manager.ComputeManager):
             super().unshelve_instance(
                 context, instance, image, filter_properties, *args, **kwargs)
         except Exception as exc:
+            self._lease_timer.freed()
             self._lease_timer.build_finished(
                 instance.uuid, False, '%s' % exc, stamp)
             raise
         self._lease_timer.build_finished(instance.uuid, True, None, stamp)
+
+    def _complete_deletion(self, context, instance):
+        super()._complete_deletion(context, instance)
+        # The tracker frees the devices first, and Placement may be slow: who
+        # waits for them can start only now.
+        self._lease_timer.freed()
+
+    def _delete_allocation_after_move(self, context, instance, migration):
+        super()._delete_allocation_after_move(context, instance, migration)
+        self._lease_timer.freed()
 
     def _still_wanted(self, context, instance, filter_properties):
         """Whether a build is not one that the conductor has given up.

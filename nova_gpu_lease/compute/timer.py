@@ -115,6 +115,7 @@ class Timer:
         self._monotonic = monotonic
 
         self._builds = collections.deque()
+        self._freed = threading.Event()
         self._leases = {}
         self._amounts = {}
         self._last_tick = None
@@ -153,6 +154,14 @@ class Timer:
         As build_finished of the rpcapi.
         """
         self._builds.append((server_id, ok, message, generation))
+        self._woken.set()
+
+    def freed(self):
+        """Have the conductor told that something was freed; returns at once.
+
+        For what ``free`` does not show: a claim in Placement that is gone.
+        """
+        self._freed.set()
         self._woken.set()
 
     def tick(self):
@@ -236,6 +245,9 @@ class Timer:
         if any(amount > before.get(name, 0)
                for name, amount in self._amounts.items()):
             self._report(0, SETTLE)
+        if self._freed.is_set():
+            self._freed.clear()
+            self._report(0)
 
     def _tell_builds(self):
         while self._builds:

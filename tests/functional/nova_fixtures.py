@@ -29,6 +29,7 @@ ApiException = client.OpenStackApiException
 CinderFixture = fixtures.CinderFixture
 NotFound = client.OpenStackApiNotFoundException
 HostPCIDevicesInfo = fakelibvirt.HostPCIDevicesInfo
+ServiceFixture = fixtures.ServiceFixture
 PCI_VENDOR_ID = fakelibvirt.PCI_VEND_ID
 PCI_PRODUCT_ID = fakelibvirt.PCI_PROD_ID
 

@@ -111,6 +111,20 @@ class TimerTest(base.TestCase):
         self.assertEqual([('sync', True)], self.ticks(0.5))
         self.assertEqual([('sync', True)], self.ticks(30))
 
+    def test_what_is_not_seen_here_is_told_once(self):
+        self.started()
+        self.timer.freed()
+        self.timer.freed()
+        self.assertEqual([('sync', True)], self.ticks(30))
+
+    def test_what_is_not_seen_here_is_kept_until_it_can_be_told(self):
+        self.started()
+        self.conductor.broken = True
+        self.timer.freed()
+        self.assertEqual([], self.ticks(30))
+        self.conductor.broken = False
+        self.assertEqual([('sync', True)], self.ticks(30))
+
     def test_new_device_wakes(self):
         self.started()
         self.free = {'a': 1}
