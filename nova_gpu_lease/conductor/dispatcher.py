@@ -44,6 +44,9 @@ STUCK = 4
 NEW = datetime.timedelta(minutes=1)
 STANDS = datetime.timedelta(minutes=5)
 
+#: The time before the first of several looks, see Dispatcher._next_time.
+CLAIMED = datetime.timedelta(seconds=1)
+
 
 class Dispatcher:
     """Moves requests from QUEUED to PLACED, FAILED or CANCELLED."""
@@ -65,6 +68,8 @@ class Dispatcher:
         self._hopeless = {}
         #: Whether the last survey saw a host with devices down.
         self._host_down = False
+        #: Since when surveys see devices that are claimed and not taken.
+        self._claimed_since = None
 
     def run(self, still_ours):
         """Start everything that can start now.
@@ -106,6 +111,10 @@ class Dispatcher:
         self._host_down = not all(
             node['up'] for node in survey['nodes'].values())
         now = clock.now()
+        if any(node.get('claimed') for node in survey['nodes'].values()):
+            self._claimed_since = self._claimed_since or now
+        else:
+            self._claimed_since = None
         queue = []
         avoid = self._failed_on(waiting)
         for request in waiting:
@@ -309,6 +318,10 @@ class Dispatcher:
             # reports of a host that ran all the time come through again.
             times.append(now + datetime.timedelta(
                 seconds=CONF.report_interval))
+        if waiting and self._claimed_since:
+            # Nova gives some claims up without a word: that of a move that
+            # failed, for example. Most are soon gone, or taken.
+            times.append(now + max(CLAIMED, now - self._claimed_since))
         for request in waiting:
             times.extend(when for when in (request.wait_until,
                                            request.next_attempt_at)

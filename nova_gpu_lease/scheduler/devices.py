@@ -94,6 +94,8 @@ class NodeDevices:
 
     :ivar holders: set of the uuids of the servers that have one.
     :ivar everything: list of pools with all devices, used ones too.
+    :ivar claimed: number of devices that Nova has free and Placement has
+        not, as of the last call of pools().
     """
 
     def __init__(self, compute, devices, tree):
@@ -110,6 +112,7 @@ class NodeDevices:
         self.everything = [as_pool(device) for device in devices]
         self._free = self._free_by_nova(compute, devices)
         self._tree = tree
+        self.claimed = 0
 
     @staticmethod
     def _free_by_nova(compute, devices):
@@ -146,6 +149,7 @@ class NodeDevices:
         left = {}
         known = {}
         pools = {}
+        self.claimed = 0
         for entry, free in zip(self.everything, self._free):
             names = self._names(entry, requests, known)
             if not names:
@@ -156,6 +160,8 @@ class NodeDevices:
             pool['total'] += 1
             if free and self._placement_has(entry, left):
                 pool['free'] += 1
+            elif free:
+                self.claimed += 1
         result = sorted(pools.values(),
                         key=lambda pool: (len(pool['aliases']), pool['key']))
         for _request, alias, count in promised:

@@ -98,7 +98,7 @@ class Node:
                 'node': self.compute.hypervisor_hostname,
                 'cell': self.cell, 'up': self.up,
                 'disabled': self.service.disabled, 'pools': self.pools,
-                'promised': self.promised,
+                'promised': self.promised, 'claimed': self.devices.claimed,
                 'room': self.tree.amounts() if self.tree else {}}
 
 
