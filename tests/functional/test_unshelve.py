@@ -290,16 +290,15 @@ class UnshelveTest(UnshelveCases, base.CloudTestCase):
         again = self.shelved('again')
         self.running('full', flavor=self.flavor('gpu:2'))
         lease = self.waits(again)
-        away = self.useFixture(fixtures.MockPatch(
-            'nova_gpu_lease.conductor.shelved.free',
-            side_effect=OSError('cell1')))
-        self.assertEqual((204, None), self.cancel(again))
-        self.wait_for('a try of the reaper',
-                      lambda: away.mock.call_count >= 2)
-        self.assertEqual('unshelving', self.task(again))
-        self.assertEqual([lease['id']], [
-            one.uuid for one in db.leases_cancelled()])
-        away.cleanUp()
+        with fixtures.MockPatch(
+                'nova_gpu_lease.conductor.shelved.free',
+                side_effect=OSError('cell1')) as away:
+            self.assertEqual((204, None), self.cancel(again))
+            self.wait_for('a try of the reaper',
+                          lambda: away.mock.call_count >= 2)
+            self.assertEqual('unshelving', self.task(again))
+            self.assertEqual([lease['id']], [
+                one.uuid for one in db.leases_cancelled()])
         self.reaper.free_cancelled()
         self.assert_shelved(again)
 
@@ -361,11 +360,11 @@ class UnshelveTest(UnshelveCases, base.CloudTestCase):
         self.assertIn('shelve or delete', error['message'])
         self.assertEqual('ACTIVE', self.status(again))
 
-    def test_mark_that_a_dead_dispatcher_took_off(self):
+    def test_mark_that_was_taken_off_late(self):
         again = self.shelved('again')
         full = self.running('full', flavor=self.flavor('gpu:2'))
         self.waits(again)
-        # Nova does so when it finds no host.
+        # As a wait before this one does that is cancelled by several.
         instance = self.instance(again)
         instance.task_state = None
         instance.save()

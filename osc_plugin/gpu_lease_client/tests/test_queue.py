@@ -68,6 +68,22 @@ class TestListQueue(base.ShellTestCase):
                 'Request ID', 'Kind', 'Server IDs', 'Priority', 'Attempts',
                 'Project ID', 'User ID')])
 
+    def test_list_server_that_is_to_be_unshelved(self):
+        self.make_cloud(
+            [fakes.queued_lease(1, 2, reason='1 gpu needed')],
+            queue=[fakes.queue_entry(1, 2, kind='unshelve',
+                                     expected_start='2026-11-21T20:00:00Z',
+                                     reason='1 gpu needed')])
+        row, = self.json('gpu lease queue list --long')
+        self.assertEqual(
+            ('unshelve', ['vm-1'], 2, '2026-11-21T20:00:00Z', '1 gpu needed'),
+            tuple(row[key] for key in ('Kind', 'Servers', 'Position',
+                                       'Expected Start', 'Reason')))
+        shown = self.json('gpu lease show vm-1')
+        self.assertEqual(
+            ('QUEUED', 2, '1 gpu needed'),
+            (shown['status'], shown['position'], shown['reason']))
+
     def test_list_own_project_with_global_positions(self):
         self.make_cloud(queue=[
             fakes.queue_entry(1, position=1, project_id=fakes.BLUE),
