@@ -80,6 +80,8 @@ REASON_CANCELLED = 'cancelled'
 # What a request asks Nova to do once its devices are free.
 KIND_CREATE = 'create'
 KIND_UNSHELVE = 'unshelve'
+# Nova does it by itself; the lease only follows.
+KIND_RESIZE = 'resize'
 
 # How we act for a user once the token of the call is too old.
 CREDENTIALS_TRUST = 'trust'

@@ -115,7 +115,7 @@ def resolve(hints, extra_specs, conf):
     return Terms(
         devices=requested_aliases(extra_specs),
         duration=length,
-        max_duration=_max_duration(extra_specs, conf),
+        max_duration=longest(extra_specs, conf),
         on_expiry=_choice(hints, HINT_ON_EXPIRY, extra_specs, SPEC_ON_EXPIRY,
                           states.ON_EXPIRY, conf.on_expiry),
         wait=_wait(hints, conf),
@@ -163,14 +163,21 @@ def _parse_spec(extra_specs, key):
             reason='use %s.' % exc.kwargs['accepted'])
 
 
-def _max_duration(extra_specs, conf):
+def longest(extra_specs, conf):
+    """The longest lease of servers with a flavor, extensions included.
+
+    :param extra_specs: the flavor's extra specs, a dict of str.
+    :param conf: the [gpu_lease] group of options.
+    :returns: seconds, or None without a limit.
+    :raises: exception.InvalidExtraSpec
+    """
     limits = [limit for limit in (_parse_spec(extra_specs, SPEC_MAX_DURATION),
                                   conf.max_duration) if limit is not None]
     return min(limits, default=None)
 
 
 def _duration(hints, extra_specs, conf):
-    limit = _max_duration(extra_specs, conf)
+    limit = longest(extra_specs, conf)
     if HINT in hints:
         length = _parse_hint(HINT, hints[HINT])
         if limit is not None and length > limit:

@@ -56,6 +56,10 @@ TESTED = {
     '_start_recorded_task': (
         'executor_type', 'task_name', 'instance', 'context', 'func', 'args',
         'kwargs'),
+    '_notify_about_instance_usage': (
+        'context', 'instance', 'event_suffix', 'network_info',
+        'extra_usage_info', 'fault', 'best_effort'),
+    '_set_instance_obj_error_state': ('instance', 'clean_task_state'),
     '_do_build_and_run_instance': (
         'context', 'instance', 'image', 'request_spec', 'filter_properties',
         'admin_password', 'injected_files', 'requested_networks',
@@ -66,6 +70,11 @@ TESTED = {
         'request_spec', 'accel_uuids'),
 }
 TESTED_RPC_MAJOR = '6'
+
+#: The notifications that end a move or a resize, on the host that does the
+#: last step of it.
+MOVED = ('finish_resize.end', 'resize.confirm.end', 'resize.revert.end',
+         'live_migration.post.dest.end', 'rebuild.end')
 
 
 def check_supported():
@@ -137,6 +146,22 @@ class GPULeaseComputeManager(manager.ComputeManager):
         self._lease_timer.build_finished(
             instance.uuid, instance.vm_state == vm_states.ACTIVE,
             '%s' % future.exception() if future.exception() else None)
+
+    def _notify_about_instance_usage(self, context, instance, event_suffix,
+                                     *args, **kwargs):
+        super()._notify_about_instance_usage(
+            context, instance, event_suffix, *args, **kwargs)
+        # After a resize the flavor that had the GPU may be gone.
+        if event_suffix in MOVED and (
+                has_gpu(instance) or 'resize' in event_suffix):
+            self._lease_timer.server_changed(instance.uuid)
+
+    def _set_instance_obj_error_state(self, instance, *args, **kwargs):
+        concerned = has_gpu(instance) or (
+            instance.task_state or '').startswith('resize')
+        super()._set_instance_obj_error_state(instance, *args, **kwargs)
+        if concerned:
+            self._lease_timer.server_changed(instance.uuid)
 
     def _do_build_and_run_instance(
             self, context, instance, image, request_spec, filter_properties,
@@ -212,10 +237,11 @@ def has_gpu(instance):
 def local_servers(host, context):
     """The servers on a host, as sync_host of the conductor wants them."""
     servers = objects.InstanceList.get_by_host(
-        context, host, expected_attrs=[])
+        context, host, expected_attrs=['flavor'])
     return [{'id': server.uuid,
              'vm_state': server.vm_state,
              'task_state': server.task_state,
+             'flavor': server.flavor.name,
              'launched_at': (server.launched_at and
                              server.launched_at.isoformat())}
             for server in servers]

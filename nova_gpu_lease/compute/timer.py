@@ -116,6 +116,7 @@ class Timer:
 
         self._builds = collections.deque()
         self._freed = threading.Event()
+        self._changed = collections.deque()
         self._leases = {}
         self._amounts = {}
         self._last_tick = None
@@ -125,6 +126,7 @@ class Timer:
         self._reports = []
         self._sync_at = None
         self._build_backoff = self._backoff()
+        self._change_backoff = self._backoff()
         self._up_backoff = self._backoff()
         self._sync_backoff = self._backoff()
 
@@ -164,6 +166,14 @@ class Timer:
         self._freed.set()
         self._woken.set()
 
+    def server_changed(self, server_id):
+        """Have the conductor told that a server came, or changed its flavor.
+
+        Returns at once.
+        """
+        self._changed.append(server_id)
+        self._woken.set()
+
     def tick(self):
         """Do everything that is due."""
         self._notice_start_and_freeze()
@@ -174,6 +184,9 @@ class Timer:
         if self._builds:
             self._try(self._build_backoff, 'The end of a build',
                       self._tell_builds)
+        if self._changed:
+            self._try(self._change_backoff, 'The move of a server',
+                      self._tell_changed)
         if self._monotonic() >= min([self._sync_at, *self._reports]):
             self._try(self._sync_backoff, 'The state of this host',
                       self._sync)
@@ -255,6 +268,12 @@ class Timer:
                 self._context(), self._host, *self._builds[0])
             self._builds.popleft()
             self._sync_at = self._monotonic()
+
+    def _tell_changed(self):
+        while self._changed:
+            self._rpcapi.server_changed(self._context(), self._changed[0])
+            self._changed.popleft()
+            self._report(SETTLE)
 
     def _sync(self):
         started = self._monotonic()

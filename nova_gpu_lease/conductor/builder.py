@@ -51,6 +51,10 @@ TESTED = {
         'security_groups', 'block_device_mapping', 'legacy_bdm',
         'request_spec', 'host_lists'),
     'unshelve_instance': ('context', 'instance', 'request_spec'),
+    'migrate_server': (
+        'context', 'instance', 'scheduler_hint', 'live', 'rebuild', 'flavor',
+        'block_migration', 'disk_over_commit', 'reservations',
+        'clean_shutdown', 'request_spec', 'host_list'),
     '_schedule_instances': (
         'context', 'request_spec', 'instance_uuids', 'return_alternates'),
     '_create_block_device_mapping': (
@@ -104,14 +108,24 @@ def check_supported():
             reason='the RPC version of its conductor is %s, not %s.x' %
             (manager.target.version, TESTED_RPC_MAJOR))
     for name, arguments in TESTED.items():
-        method = inspect.unwrap(getattr(manager, name, lambda: None))
-        found = tuple(parameter for parameter
-                      in inspect.signature(method).parameters
-                      if parameter != 'self')
+        found = tuple(
+            parameter for parameter in inspect.signature(
+                _undecorated(manager, name)).parameters
+            if parameter != 'self')
         if found != arguments:
             raise exception.UnsupportedNova(
                 reason='%s takes (%s), not (%s)' % (
                     name, ', '.join(found), ', '.join(arguments)))
+
+
+def _undecorated(owner, name):
+    """A method as it was written; one without arguments if there is none."""
+    method = inspect.unwrap(getattr(owner, name, lambda: None))
+    for cell in method.__closure__ or ():
+        # oslo.messaging's expected_exceptions does not say what it wraps.
+        if getattr(cell.cell_contents, '__name__', None) == name:
+            return inspect.unwrap(cell.cell_contents)
+    return method
 
 
 def find_instance(context, server_id, attrs=None):
@@ -550,6 +564,19 @@ def fail_unshelve(context, server_id, reason):
 
     :param reason: a sentence for its owner.
     """
+    _give_back(context, server_id, reason, task_states.UNSHELVING)
+
+
+def refuse_resize(context, server_id, reason):
+    """End a resize that was not begun: the server stays what it is.
+
+    :param reason: a sentence for its owner.
+    """
+    _give_back(context, server_id, reason, task_states.RESIZE_PREP)
+
+
+def _give_back(context, server_id, reason, task_state):
+    """End what is done with a server, with a fault."""
     try:
         instance = find_instance(context, server_id)
     except nova_exception.InstanceNotFound:
@@ -557,8 +584,9 @@ def fail_unshelve(context, server_id, reason):
     fault = _raised(LeaseFault(reason=short(reason)))
     compute_utils.add_instance_fault_from_exc(
         instance._context, instance, fault)
-    shelved.note_failure(instance, fault, CONF.host)
-    if instance.task_state == task_states.UNSHELVING:
+    if task_state == task_states.UNSHELVING:
+        shelved.note_failure(instance, fault, CONF.host)
+    if instance.task_state == task_state:
         instance.task_state = None
         instance.save()
 

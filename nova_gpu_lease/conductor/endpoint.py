@@ -20,11 +20,13 @@ import datetime
 
 from nova.compute import vm_states
 from oslo_log import log as logging
+from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
@@ -147,6 +149,34 @@ class QueueEndpoint:
             LOG.debug('The lease was changed by somebody else.',
                       instance=instance)
         return True
+
+    def migrate_server(
+            self, context, instance, scheduler_hint, live, rebuild, flavor,
+            block_migration, disk_over_commit, reservations=None,
+            clean_shutdown=True, request_spec=None, host_list=None):
+        # A resize, or a move. It comes once more when the chosen compute
+        # could not take the server.
+        try:
+            if flavor is not None:
+                resizes.begin(context, instance, flavor, request_spec,
+                              self.creds, self.host)
+        except Exception:
+            # It would have a GPU for ever.
+            LOG.exception('A server is not resized, since its lease could '
+                          'not be written down.', instance=instance)
+            builder.refuse_resize(
+                context.elevated(), instance.uuid,
+                'The lease could not be written down. Please try again.')
+            return
+        try:
+            return self.task_mgr.migrate_server(
+                context, instance, scheduler_hint, live, rebuild, flavor,
+                block_migration, disk_over_commit, reservations,
+                clean_shutdown, request_spec, host_list)
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                if flavor is not None:
+                    resizes.look(context.elevated(), instance.uuid, self.host)
 
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
         request, leases = enrolment.rows(

@@ -33,12 +33,15 @@ from nova_gpu_lease import terms
 LOG = logging.getLogger(__name__)
 
 
-def terms_of(spec):
-    """The Terms of a RequestSpec; None when it has no lease."""
+def terms_of(spec, flavor=None):
+    """The Terms of a RequestSpec; None when it has no lease.
+
+    :param flavor: another nova Flavor, that the server is resized to.
+    """
     try:
         return terms.resolve(
             spec.scheduler_hints if 'scheduler_hints' in spec else {},
-            spec.flavor.extra_specs, CONF.gpu_lease)
+            (flavor or spec.flavor).extra_specs, CONF.gpu_lease)
     except exception.InvalidInput as exc:
         # nova-api lets none of these through; its configuration differs, or
         # a flavor was changed while the server was shelved.
@@ -95,7 +98,7 @@ def rows(context, kind, agreed, cast, spec, instances):
         'context': credentials.Credentials.to_dict(context),
         'destination': _destination(spec),
     }
-    return request, [_lease_values(agreed, instance, spec)
+    return request, [lease_values(agreed, instance, spec.flavor)
                      for instance in instances]
 
 
@@ -112,14 +115,20 @@ def _destination(spec):
     return wanted or None
 
 
-def _lease_values(agreed, instance, spec):
+def lease_values(agreed, instance, flavor):
+    """The columns of a new lease.
+
+    :param agreed: a terms.Terms.
+    :param instance: a nova Instance.
+    :param flavor: the nova Flavor that it has or is to have.
+    """
     return {
         'uuid': uuidutils.generate_uuid(),
         'server_id': instance.uuid,
         'server_name': instance.display_name,
         'project_id': instance.project_id,
         'user_id': instance.user_id,
-        'flavor': spec.flavor.name,
+        'flavor': flavor.name,
         'devices': agreed.devices,
         'duration': agreed.duration,
         'max_duration': agreed.max_duration,

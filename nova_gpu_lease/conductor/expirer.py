@@ -32,6 +32,7 @@ from oslo_utils import excutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
+from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
@@ -81,9 +82,13 @@ class Expirer:
     def _end(self, lease):
         admin = nova_context.get_admin_context()
         try:
-            instance = nova_builder.find_instance(admin, lease.server_id)
+            instance = nova_builder.find_instance(
+                admin, lease.server_id, ['flavor'])
         except nova_exception.InstanceNotFound:
             self._over(lease, states.ENDED_DELETED)
+            return False
+        lease = resizes.follow(lease, instance, self.host)
+        if lease.state not in states.LEASE_CURRENT:
             return False
         if instance.vm_state == vm_states.SHELVED_OFFLOADED:
             if instance.task_state is None:

@@ -23,6 +23,7 @@ from oslo_utils import timeutils
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
@@ -148,6 +149,9 @@ class LeaseEndpoint:
             return
         self._close(lease, states.LEASE_CANCELLED, 'build_failed', reason)
 
+    def server_changed(self, context, server_id):
+        resizes.look(context.elevated(), server_id, self.host)
+
     def wake(self, context):
         db.wake()
 
@@ -159,15 +163,26 @@ class LeaseEndpoint:
         """
         if server is None:
             return self._missing(context, lease)
-        if lease.state == states.LEASE_BUILDING:
+        if (lease.state == states.LEASE_BUILDING and
+                lease.request.kind != states.KIND_RESIZE):
             return self._start(
                 lease, host, server['vm_state'],
                 server['launched_at'] and timeutils.parse_isotime(
                     server['launched_at']))
-        if (lease.state == states.LEASE_ACTIVE and lease.host != host and
-                not server['task_state']):
-            db.lease_set(lease, host=host)
+        if not server['task_state'] and (
+                lease.state == states.LEASE_BUILDING or lease.host != host or
+                lease.flavor != server.get('flavor', lease.flavor)):
+            return self._follow(context, lease)
         return lease
+
+    def _follow(self, context, lease):
+        """A server that was moved or resized."""
+        try:
+            instance = builder.find_instance(
+                context.elevated(), lease.server_id, ['flavor'])
+        except nova_exception.InstanceNotFound:
+            return lease
+        return resizes.follow(lease, instance, self.host)
 
     def _missing(self, context, lease):
         """A lease of a host that does not have its server."""

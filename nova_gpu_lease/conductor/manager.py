@@ -96,7 +96,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         self.gpu_lease_reaper.free_cancelled()
         self.gpu_lease_reaper.close_builds()
         if sweep:
-            self.gpu_lease_reaper.release_deleted()
+            self.gpu_lease_reaper.follow_servers()
             self.gpu_lease_reaper.fail_lost()
             self._gpu_lease_swept_at = time.monotonic()
         self.gpu_lease_reaper.drop_credentials()

@@ -27,6 +27,7 @@ from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import lost
+from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -256,6 +257,9 @@ class Reaper:
                     self._close_build(context, lease, late)
 
     def _close_build(self, context, lease, late):
+        if lease.request.kind == states.KIND_RESIZE:
+            self._look_at_resize(context, lease)
+            return
         fate = self._fate(context, lease.request, lease.server_id)
         if fate == _DELETED:
             code, reason = 'deleted', 'the server was deleted'
@@ -281,13 +285,25 @@ class Reaper:
             return
         self._close(lease, states.LEASE_CANCELLED, code, reason)
 
-    def release_deleted(self):
-        """Close running leases whose server is gone without a word."""
+    def _look_at_resize(self, context, lease):
+        """Nova resizes a server: its lease begins, or never does."""
+        try:
+            instance = nova_builder.find_instance(
+                context, lease.server_id, ['flavor'])
+        except nova_exception.InstanceNotFound:
+            self._close(lease, states.LEASE_CANCELLED, 'deleted',
+                        'the server was deleted')
+        else:
+            resizes.follow(lease, instance, self.host)
+
+    def follow_servers(self):
+        """Bring running leases up to date with what nobody told us of."""
         context = nova_context.get_admin_context()
         for lease in db.leases_in([states.LEASE_ACTIVE]):
             with _each('lease', lease.uuid):
                 try:
-                    nova_builder.find_instance(context, lease.server_id)
+                    resizes.follow(lease, nova_builder.find_instance(
+                        context, lease.server_id, ['flavor']), self.host)
                 except nova_exception.InstanceNotFound:
                     self._close(lease, states.LEASE_RELEASED, 'deleted',
                                 'the server was deleted')

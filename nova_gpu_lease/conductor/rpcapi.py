@@ -37,7 +37,8 @@ class ConductorAPI:
     Version history:
 
     * 1.0 - sync_host, lease_due, build_allowed, build_finished, wake
-    * 1.1 - build_allowed and build_finished have a generation
+    * 1.1 - build_allowed and build_finished have a generation,
+      server_changed
     """
 
     def __init__(self):
@@ -51,8 +52,8 @@ class ConductorAPI:
 
         :param host: the host of the nova-compute.
         :param servers: a list of {'id', 'vm_state', 'task_state',
-            'launched_at'}, one for each server on the host; launched_at is
-            ISO 8601 or None.
+            'launched_at', 'flavor'}, one for each server on the host;
+            launched_at is ISO 8601 or None, flavor a name.
         :param devices_changed: whether the free devices of the host, or the
             host itself, changed since the last call: wakes the dispatcher.
         :returns: a list of {'uuid', 'server_id', 'state', 'generation',
@@ -99,6 +100,11 @@ class ConductorAPI:
         self.client.prepare(version='1.1').cast(
             context, 'build_finished', host=host, server_id=server_id, ok=ok,
             message=message, generation=generation)
+
+    def server_changed(self, context, server_id):
+        """Tell that a server was moved, or changed its flavor."""
+        self.client.prepare(version='1.1').cast(
+            context, 'server_changed', server_id=server_id)
 
     def wake(self, context):
         """Have the queue looked at soon."""

@@ -36,7 +36,8 @@ Request = models.Request
 _SHARED = ('project_id', 'user_id', 'devices')
 
 
-def create(values, leases, actor):
+def create(values, leases, actor, state=states.REQUEST_QUEUED,
+           lease_state=states.LEASE_QUEUED):
     """Queue a request with one lease for each of its servers.
 
     All rows are written or none. ``uuid``, ``queued_at`` and ``num_servers``
@@ -46,11 +47,13 @@ def create(values, leases, actor):
     :param leases: a list of dicts of columns of models.Lease; project_id,
         user_id and devices default to the request's.
     :param actor: host name of the service that does it.
+    :param state: another state for a request that never waits.
+    :param lease_state: that of its leases.
     :returns: the models.Request.
     :raises: exception.LeaseExists if one of the servers has a current lease.
     """
     try:
-        return _create(values, leases, actor)
+        return _create(values, leases, actor, state, lease_state)
     except db_exc.DBDuplicateEntry:
         held = db_leases.leases_current(
             [lease['server_id'] for lease in leases])
@@ -60,12 +63,12 @@ def create(values, leases, actor):
 
 
 @_engine.writer
-def _create(session, values, leases, actor):
+def _create(session, values, leases, actor, state, lease_state):
     now = clock.now()
     defaults = {'uuid': uuidutils.generate_uuid(), 'queued_at': now,
                 'num_servers': len(leases)}
     request = Request(**{
-        **defaults, **values, 'state': states.REQUEST_QUEUED,
+        **defaults, **values, 'state': state,
         'generation': 0, 'created_at': now, 'updated_at': now})
     session.add(request)
     session.flush()
@@ -75,7 +78,7 @@ def _create(session, values, leases, actor):
     for number, lease_values in enumerate(leases):
         lease = Lease(**{
             'uuid': uuidutils.generate_uuid(), **shared, **lease_values,
-            'request_id': request.id, 'state': states.LEASE_QUEUED,
+            'request_id': request.id, 'state': lease_state,
             'current_server_id': lease_values['server_id'],
             'generation': 0, 'created_at': now, 'updated_at': now})
         session.add(lease)

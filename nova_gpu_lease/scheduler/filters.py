@@ -31,9 +31,9 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
     """Enable it in place of PciPassthroughFilter.
 
     A server whose lease is being built goes to the nodes that were planned
-    for its request. Any other one that asks for a GPU, with a lease (a move)
-    or without, does not take devices that are next for somebody else. While
-    nobody waits it answers exactly as Nova's filter.
+    for its request. Any other one that asks for a GPU, with a lease (a move
+    or a resize) or without, does not take devices that are next for somebody
+    else. While nobody waits it answers exactly as Nova's filter.
     """
 
     RUN_ON_REBUILD = False
@@ -45,7 +45,8 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
             return
         lease, gang, reservations = db.scheduling_view(spec_obj.instance_uuid)
         planned = None
-        if lease and lease.state == states.LEASE_BUILDING:
+        if (lease and lease.state == states.LEASE_BUILDING and
+                lease.request.kind != states.KIND_RESIZE):
             # Nova filters again for every server of a request what was left
             # by the one before, so the nodes of all of them have to pass.
             planned = {other.node_uuid for other in gang

@@ -50,6 +50,9 @@ class Conductor:
                        generation):
         self._hear('build', server_id, ok, message)
 
+    def server_changed(self, context, server_id):
+        self._hear('changed', server_id)
+
     def lease(self, uuid, expires_in, state='ACTIVE', generation=2):
         """Have a lease that ends so many seconds after START."""
         expires_at = START + datetime.timedelta(seconds=expires_in)
@@ -152,6 +155,18 @@ class TimerTest(base.TestCase):
         self.conductor.broken = False
         self.assertEqual([('build', 'one', True, None), ('sync', False)],
                          self.ticks(timer.MAX_BACKOFF))
+
+    def test_moved_server_is_kept_until_conductor_hears(self):
+        self.started()
+        self.conductor.broken = True
+        self.timer.server_changed('one')
+        self.timer.server_changed('two')
+        self.assertEqual([], self.ticks(300))
+        self.conductor.broken = False
+        # Then this host learns which leases it has by now.
+        self.assertEqual([('changed', 'one'), ('changed', 'two'),
+                          ('sync', True)], self.ticks(
+                              timer.MAX_BACKOFF + timer.SETTLE))
 
     def test_freed_device_is_kept_until_conductor_hears(self):
         self.started()

@@ -48,8 +48,11 @@ def in_threads(count, function):
 class TestCase(base.DatabaseTestCase):
     """A test with a database and words to fill it."""
 
-    def queue(self, *servers, lease=None, **values):
-        """Queue a request for servers (one if none is given)."""
+    def queue(self, *servers, lease=None, initial=None, **values):
+        """Queue a request for servers (one if none is given).
+
+        :param initial: further arguments of request_create.
+        """
         servers = servers or (str(uuid.uuid4()),)
         values = {'kind': 'create', 'project_id': 'project',
                   'user_id': 'user', 'priority': 'normal',
@@ -58,7 +61,8 @@ class TestCase(base.DatabaseTestCase):
         return api.request_create(values, [
             {'server_id': server, 'server_name': 'name of ' + server[:8],
              'flavor': 'gpu', 'duration': 3600, 'on_expiry': 'shelve',
-             **(lease or {})} for server in servers], HOST)
+             **(lease or {})} for server in servers], HOST,
+            **(initial or {}))
 
     def place(self, *servers, lease=None, **values):
         """Queue a request and start its servers: they are BUILDING."""

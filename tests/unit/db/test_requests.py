@@ -58,6 +58,17 @@ class RequestCreateTest(base.TestCase):
                          [(True, None, 'QUEUED', None)] * 2, self.history())
         self.assertEqual(before + 1, api.wake_value())
 
+    def test_create_that_never_waits(self):
+        request = self.queue('s', kind='resize', initial={
+            'state': 'PLACED', 'lease_state': 'BUILDING'})
+        self.assertEqual('PLACED', request.state)
+        lease, = api.leases_of(request.id)
+        self.assertEqual('BUILDING', lease.state)
+        self.assertEqual('s', lease.current_server_id)
+        self.assertEqual([(False, None, 'PLACED', None),
+                          (True, None, 'BUILDING', None)], self.history())
+        self.assertEqual([], api.requests_in(['QUEUED']))
+
     def test_create_own_devices(self):
         request = self.queue('s', lease={'devices': {'a': 2, 'b': 1}})
         self.assertEqual({'a': 2, 'b': 1},

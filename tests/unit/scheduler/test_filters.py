@@ -113,6 +113,16 @@ class GPULeaseFilterTest(FilterTestCase):
         self.assertEqual(
             ['c'], self.passed(states, hosts.spec(server, gpu=1)))
 
+    def test_resize_into_gpu_takes_nothing_kept(self):
+        """Its lease is being made, but was planned nowhere."""
+        server = uuidutils.generate_uuid()
+        self.queue(server, kind='resize', initial={
+            'state': 'PLACED', 'lease_state': 'BUILDING'})
+        db.plan_save({B: [['waiting', 'gpu', None]]})
+        states = [hosts.host(name, [pool('gpu', 1)]) for name in 'abc']
+        self.assertEqual(
+            ['a', 'c'], self.passed(states, hosts.spec(server, gpu=1)))
+
     def test_one_query_for_all_hosts_and_none_without_gpu(self):
         self.flags(aliases=['gpu', 'big', 'any'])
         states = [hosts.host(name, [pool('gpu'), pool('nic')])
