@@ -56,6 +56,7 @@ TESTED = {
     '_start_recorded_task': (
         'executor_type', 'task_name', 'instance', 'context', 'func', 'args',
         'kwargs'),
+    'update_available_resource': ('context', 'startup'),
     '_notify_about_instance_usage': (
         'context', 'instance', 'event_suffix', 'network_info',
         'extra_usage_info', 'fault', 'best_effort'),
@@ -75,6 +76,8 @@ TESTED_RPC_MAJOR = '6'
 #: last step of it.
 MOVED = ('finish_resize.end', 'resize.confirm.end', 'resize.revert.end',
          'live_migration.post.dest.end', 'rebuild.end')
+#: Those after which a server holds nothing here any more.
+LEFT = ('shelve_offload.end', 'delete.end')
 
 
 def check_supported():
@@ -155,6 +158,10 @@ class GPULeaseComputeManager(manager.ComputeManager):
         if event_suffix in MOVED and (
                 has_gpu(instance) or 'resize' in event_suffix):
             self._lease_timer.server_changed(instance.uuid)
+        elif event_suffix in LEFT and still_held(self.rt, instance.uuid):
+            # A server that was moved here is counted by the next of Nova's
+            # periodic counts, and before that not freed.
+            self.update_available_resource(context.elevated())
 
     def _set_instance_obj_error_state(self, instance, *args, **kwargs):
         concerned = has_gpu(instance) or (
@@ -232,6 +239,17 @@ class GPULeaseComputeManager(manager.ComputeManager):
 def has_gpu(instance):
     """Whether the flavor of a server asks for PCI devices by an alias."""
     return terms.PCI_ALIAS_SPEC in instance.flavor.extra_specs
+
+
+def still_held(tracker, server_id):
+    """Whether a server has devices of this host.
+
+    :param tracker: Nova's ResourceTracker.
+    """
+    return bool(tracker.pci_tracker) and any(
+        device.instance_uuid == server_id and device.status in (
+            fields.PciDeviceStatus.ALLOCATED, fields.PciDeviceStatus.CLAIMED)
+        for device in list(tracker.pci_tracker.pci_devs.objects))
 
 
 def local_servers(host, context):
