@@ -32,6 +32,7 @@ from oslo_utils import excutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -101,17 +102,22 @@ class Expirer:
             # Nova offloads at once only with shelved_offload_time=0.
             self._call(lease, self.compute_api.shelve_offload)
             return True
-        if lease.attempt_started_at is not None:
+        if (lease.attempt_started_at is not None and
+                endings.has_failed(lease, instance)):
             self._failed(lease, nova_builder.last_fault(
                 admin, lease.server_id) or 'the server still runs')
             return False
-        return self._begin(lease)
+        return self._begin(lease, instance)
 
     def _watch(self, lease, instance):
         """A server that is busy: with the end, or with something else."""
         began = lease.attempt_started_at
         if began is None:
-            db.lease_set(lease, attempt_started_at=clock.now())
+            db.lease_set(
+                lease, attempt_started_at=clock.now(),
+                reason_code=endings.BUSY,
+                reason='The lease ended while the server was busy: %s.' %
+                instance.task_state)
         elif clock.now() - began > datetime.timedelta(
                 seconds=CONF.gpu_lease.expiry_timeout):
             self._failed(lease, 'the server is still %s' %
@@ -119,10 +125,18 @@ class Expirer:
             return False
         return True
 
-    def _begin(self, lease):
-        if not db.lease_set(lease, attempt_started_at=clock.now()):
-            return False
+    def _begin(self, lease, instance):
         delete = _deletes(lease)
+        step = endings.step_of(instance, delete)
+        if not db.lease_set(
+                lease, attempt_started_at=clock.now(),
+                **(endings.values_of(instance) if step else
+                   {'reason': 'the lease ended', 'reason_code': None})):
+            return False
+        if step:
+            LOG.info('Lease %s ended, but its server is %s: %s.', lease.uuid,
+                     instance.vm_state, step, instance=instance)
+            return self._call(lease, getattr(self.compute_api, step))
         LOG.info('Lease %(lease)s ended: the server is %(end)s.',
                  {'lease': lease.uuid,
                   'end': 'deleted' if delete else 'shelved'},
@@ -150,7 +164,8 @@ class Expirer:
                     self._undo(instance)
         except nova_exception.InstanceNotFound:
             return True
-        except nova_exception.GlanceConnectionFailed as exc:
+        except (nova_exception.GlanceConnectionFailed,
+                nova_exception.ServiceUnavailable) as exc:
             self._failed(lease, exc.format_message(), outage=True)
         except (nova_exception.NovaException,
                 exception.GPULeaseException) as exc:
@@ -169,7 +184,8 @@ class Expirer:
         the tenant's token.
         """
         request = db.request_get(lease.request.uuid)
-        if action != self.compute_api.delete:
+        if action not in (self.compute_api.delete,
+                          self.compute_api.force_delete):
             return self.creds.context_for(request)
         try:
             return self.creds.context_for(request).elevated()
