@@ -61,6 +61,12 @@ class LeaseRequired(InvalidInput):
     code = errors.LEASE_REQUIRED
 
 
+class ResizeRefused(InvalidInput):
+    msg_fmt = ('The server cannot be resized to flavor %(flavor)s: '
+               '%(reason)s')
+    code = errors.RESIZE_REFUSED
+
+
 class Forbidden(GPULeaseException):
     """The user may not do that: HTTP 403."""
 

@@ -11,7 +11,9 @@
 #    under the License.
 
 
-"""The check of a new server's hints, before Nova writes anything.
+"""The check of a server's hints, before Nova writes anything.
+
+When it is created, and when it is resized to a flavor with a GPU.
 
 What is not our concern, or not well-formed, passes: Nova answers that, and
 better.
@@ -23,6 +25,7 @@ from nova import objects
 from oslo_config import cfg
 
 from nova_gpu_lease.db import api as db_api
+from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import secrets
 from nova_gpu_lease import terms
@@ -56,6 +59,57 @@ def check_create(context, body):
         _check_secrets(server)
         _check_waiting(context, count)
     return found
+
+
+def check_action(context, server_id, body):
+    """Check a resize to a flavor with a GPU; everything else passes.
+
+    Nova keeps the hints that a server was created with. None can be given
+    with a resize.
+
+    :param context: the user's nova.context.RequestContext.
+    :param server_id: the server, as in the path of the request.
+    :param body: the decoded JSON of the request, whatever it is.
+    :raises: exception.ResizeRefused, InvalidExtraSpec
+    """
+    resize = body.get('resize') if isinstance(body, dict) else None
+    flavor = _flavor(context, resize) if isinstance(resize, dict) else None
+    if flavor is None or not terms.is_gpu_flavor(
+            flavor.extra_specs, CONF.gpu_lease):
+        return
+    try:
+        spec = objects.RequestSpec.get_by_instance_uuid(context, server_id)
+    except nova_exception.RequestSpecNotFound:
+        return
+    if not context.is_admin and spec.project_id != context.project_id:
+        # Nova says that there is no such server.
+        return
+    hints = spec.scheduler_hints if 'scheduler_hints' in spec else {}
+    try:
+        found = terms.resolve(hints, flavor.extra_specs, CONF.gpu_lease)
+    except exception.LeaseRequired:
+        raise exception.ResizeRefused(
+            flavor=flavor.name, reason='servers with it need a lease, and '
+            'this one was created without the hint %s. Create a new server '
+            'with it, for example %s=2h.' % (terms.HINT, terms.HINT))
+    except exception.InvalidHint as exc:
+        raise exception.ResizeRefused(flavor=flavor.name,
+                                      reason=exc.format_message())
+    if found is not None and found.max_duration is not None:
+        _check_length(server_id, flavor, found.max_duration)
+
+
+def _check_length(server_id, flavor, limit):
+    """A lease goes on with a new flavor, if it may be as long with it."""
+    lease = db_api.lease_current(server_id)
+    if lease is None or not lease.expires_at:
+        return
+    length = (lease.expires_at - lease.started_at).total_seconds()
+    if length > limit:
+        raise exception.ResizeRefused(
+            flavor=flavor.name, reason='the lease of the server is %s long; '
+            'the longest with it is %s.' % (
+                duration.format(round(length)), duration.format(limit)))
 
 
 def _hints(body):

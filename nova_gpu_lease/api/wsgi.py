@@ -18,7 +18,8 @@ makes the context and whatever an operator has put in between (audit, rate
 limits), so these see our answers like Nova's. It
 
 * answers what is under /os-gpu-leases,
-* checks the hints of new servers before Nova writes anything, and
+* checks the hints of servers that are created or resized, before Nova
+  writes anything, and
 * wakes the queue after calls that can free a device.
 
 Everything else passes untouched.
@@ -46,6 +47,9 @@ LOG = logging.getLogger(__name__)
 #: Where Nova takes a new server: both make the same one of the same body.
 CREATE_PATHS = ('/servers', '/os-volumes_boot')
 
+#: Where it takes what is to be done with a server.
+ACTION_PATH = '/servers/{server_id}/action'
+
 #: What can free a device, or let a waiting request run without one: an ended
 #: server, a host that is enabled, moved between aggregates or removed, a
 #: flavor, a quota.
@@ -69,8 +73,9 @@ class GPULeaseMiddleware:
     def __init__(self, application):
         self.application = application
         self._resources = handler.make_resource_mapper()
-        self._creates = handler.make_mapper(
-            {path: self._create for path in CREATE_PATHS})
+        self._checks = handler.make_mapper({
+            **{path: hints.check_create for path in CREATE_PATHS},
+            ACTION_PATH: hints.check_action})
 
     @webob.dec.wsgify(RequestClass=wsgi.Request)
     def __call__(self, req):
@@ -80,8 +85,9 @@ class GPULeaseMiddleware:
             return self._resource(req, found)
         if req.method not in WAKE_METHODS:
             return self.application
-        if req.method == 'POST' and self._creates.match(path):
-            answer = self._create(req)
+        check = self._checks.match(path) if req.method == 'POST' else None
+        if check:
+            answer = self._check(req, check)
             if answer is not None:
                 return answer
         response = req.get_response(self.application)
@@ -102,11 +108,15 @@ class GPULeaseMiddleware:
         found.pop('action')
         return _versioned(req, target(req, found))
 
-    def _create(self, req):
-        """Check a request for new servers.
+    def _check(self, req, found):
+        """Check a request for new servers, or for one to be resized.
 
+        :param found: what the mapper found.
         :returns: a webob.Response, or None to let Nova answer.
         """
+        parts = {name: value for name, value in found.items()
+                 if name == 'server_id'}
+        check = found['controller']
         try:
             req.set_api_version_request()
             req.get_content_type()
@@ -118,7 +128,7 @@ class GPULeaseMiddleware:
                 ValueError, RecursionError):
             return None
         try:
-            hints.check_create(req.environ['nova.context'], body)
+            check(req.environ['nova.context'], body=body, **parts)
         except exception.GPULeaseException as exc:
             LOG.debug('Server refused: %s', exc)
             return _versioned(req, faults.of(exc))
