@@ -1,0 +1,109 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the tests of server actions have in common: two hosts, one lease.
+
+``doc/source/reference/server-actions.rst`` has a row for each of these tests.
+"""
+
+import copy
+
+from nova import context as nova_context
+from nova import objects
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.db import api as db
+from tests.functional import base
+
+
+class ActionTestCase(base.CloudTestCase):
+    """A leased server on one of two hosts with two GPUs each."""
+
+    GPUS = {'host1': {'gpu': 2}, 'host2': {'gpu': 2}}
+
+    def leased(self, name='one', hints=None, **values):
+        """A server that runs with a lease; its id."""
+        server = self.create(name, hints, **values)
+        self.wait_for_lease(server, 'ACTIVE')
+        self.wait_for_status(server, 'ACTIVE')
+        return server
+
+    def act(self, server, action, body=None, api=None):
+        """Do something with a server, as an administrator."""
+        (api or self.admin_api).post_server_action(server, {action: body})
+
+    def admin_of(self, microversion):
+        """An administrator's client that speaks another microversion."""
+        api = copy.copy(self.admin_api)
+        api.microversion = microversion
+        return api
+
+    def wait_until_idle(self, server, status):
+        """Wait until a server has a status and does nothing."""
+        self.wait_for_status(server, status)
+        self.wait_for('the end of the task', lambda: self.api.get_server(
+            server)['OS-EXT-STS:task_state'] is None)
+
+    def faults(self, server):
+        """The messages of all faults that a server had."""
+        instance = self.instance(server)
+        return [fault.message for fault in
+                objects.InstanceFaultList.get_by_instance_uuids(
+                    instance._context, [server])]
+
+    def held(self, server):
+        """How many devices a server holds on each host that has some."""
+        counts = {host: sum(holder == server for holder
+                            in self.devices(host).values())
+                  for host in self.computes}
+        return {host: count for host, count in counts.items() if count}
+
+    def wait_for_held(self, server, counts):
+        """Wait until a server holds so many devices on each host."""
+        self.wait_for(lambda: 'holds %s' % self.held(server),
+                      lambda: self.held(server) == counts)
+
+    def assert_goes_on(self, server, before, **changed):
+        """The lease is the same one, and ends when it was to end."""
+        lease = self.lease(server)
+        for name in ('id', 'status', 'started_at', 'expires_at', 'devices',
+                     'flavor', 'duration', 'end_action'):
+            self.assertEqual(changed.get(name, before[name]), lease[name],
+                             name)
+
+    def end(self, server):
+        """Let the lease of a server end now.
+
+        What its compute says when the time has come is said here.
+        """
+        self.wait_for('the lease', lambda: db.lease_set(
+            db.lease_current(server), expires_at=clock.now()))
+        lease = db.lease_current(server)
+        rpcapi.ConductorAPI().lease_due(
+            nova_context.get_admin_context(), lease.uuid, lease.generation)
+        self.assertNotEqual('ACTIVE', self.lease(server)['status'])
+
+    def assert_ends_shelved(self, server):
+        """Let the lease end: the server is shelved and all is free."""
+        self.end(server)
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.assertEqual('shelved', self.wait_for_lease(
+            server, 'EXPIRED')['end_action'])
+        self.wait_for_held(server, {})
+        self.assert_no_leaks()
+
+    def service(self, host, **values):
+        """Change the compute service of a host."""
+        service = self.admin_api.get_services(
+            binary='nova-compute', host=host)[0]
+        return self.admin_api.put_service(service['id'], values)
