@@ -1,0 +1,207 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the command does, step by step: read, compare, change, put back."""
+
+import dataclasses
+
+from gpu_host_prep import checks
+from gpu_host_prep import engine
+from gpu_host_prep import exceptions
+from gpu_host_prep import guard
+from gpu_host_prep import journal as journals
+from gpu_host_prep import machine
+from gpu_host_prep import model
+from gpu_host_prep import nova_conf
+from gpu_host_prep import runtime
+from gpu_host_prep import selection as selections
+from gpu_host_prep import state as states
+from gpu_host_prep import writers
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What ``apply`` would do."""
+
+    changes: tuple
+    commands: tuple
+    bindings: tuple
+    refusals: tuple
+
+    @property
+    def is_needed(self):
+        return bool(self.changes or self.commands or self.bindings)
+
+    def text(self):
+        parts = [change.diff() for change in self.changes]
+        if self.commands:
+            parts.append('Commands:\n' + '\n'.join(
+                '  ' + ' '.join(command) for command in self.commands))
+        if self.bindings:
+            parts.append('Drivers, now:\n' + '\n'.join(
+                f'  {target.address}: {target.function.driver or "none"} -> '
+                f'{target.driver}' for target in self.bindings))
+        return '\n'.join(parts) or 'Nothing to do.'
+
+    def check(self):
+        """Stop if anything speaks against it.
+
+        :raises: Refused
+        """
+        if self.refusals:
+            raise exceptions.Refused(self.refusals)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A host and what it should be."""
+
+    root: object
+    host: model.Host
+    state: states.State
+    selection: selections.Selection
+
+    @classmethod
+    def load(cls, root, path):
+        """Read the state file and the host.
+
+        :param path: of the state file, not below the root
+        :raises: BadInput if the file cannot be used
+        """
+        try:
+            with open(path, encoding='utf-8') as stream:
+                text = stream.read()
+        except (OSError, UnicodeError) as error:
+            raise exceptions.BadInput(
+                f'{path} cannot be read: {error}.') from error
+        state = states.load(text, path)
+        checks.check_codes(state, path)
+        host = machine.read(root)
+        return cls(root, host, state,
+                   selections.select(host, state, path))
+
+    def deviations(self):
+        """Compare.
+
+        :returns: (list of Deviation, list of (Deviation, reason) for those
+            that the state accepts)
+        """
+        return checks.run(checks.Context(self.root, self.host, self.state,
+                                         self.selection))
+
+    def plan(self, runtime=False, files=True):
+        return self._plan(runtime, files)
+
+    def _plan(self, now, files):
+        journal = journals.Journal.load(self.root)
+        changes, commands = [], [tuple(each) for each in journal.pending]
+        refusals = []
+        if files:
+            wanted = writers.wanted(self.root, self.state, self.selection)
+            changes = engine.changes(self.root, journal, wanted.files)
+            commands += wanted.commands(change.path for change in changes)
+            refusals += guard.for_files(self.selection, self.state)
+        bindings = runtime.needed(self.selection) if now else []
+        if now:
+            refusals += guard.for_runtime(self.selection, self.state)
+        return Plan(tuple(changes), tuple(dict.fromkeys(commands)),
+                    tuple(bindings), tuple(dict.fromkeys(refusals)))
+
+    def apply(self, plan, commands=True):
+        """Do what a plan says.
+
+        :param commands: whether to run the commands; else they wait
+        """
+        journals.prepare(self.root)
+        with self.root.lock(journals.LOCK):
+            journal = journals.Journal.load(self.root)
+            if plan.bindings:
+                self._bind(journal, plan.bindings)
+            if plan.changes or plan.commands:
+                wanted = writers.wanted(self.root, self.state,
+                                        self.selection)
+                engine.apply(self.root, journal, plan.changes,
+                             wanted.refresh, commands)
+
+    def _bind(self, journal, targets):
+        for target in targets:
+            function = target.function
+            journal.functions.setdefault(function.address, {
+                'driver': function.driver,
+                'override': function.driver_override})
+        journal.save(self.root)
+        runtime.bind(self.root, targets)
+
+    def nova_conf(self):
+        return nova_conf.text(self.host, self.state, self.selection)
+
+
+@dataclasses.dataclass(frozen=True)
+class Restoration:
+    """What ``restore`` would do."""
+
+    root: object
+    journal: journals.Journal
+    changes: tuple
+    foreign: tuple
+    moves: tuple        # of (address, driver, override)
+    refusals: tuple
+
+    @classmethod
+    def load(cls, root):
+        journal = journals.Journal.load(root)
+        changes, foreign = engine.restoration(root, journal)
+        host = machine.read(root)
+        moves, refusals = [], []
+        for address, before in sorted(journal.functions.items()):
+            function = host.functions.get(address)
+            if function is None or (
+                    function.driver == before['driver'] and
+                    function.driver_override == before['override']):
+                continue
+            moves.append((address, before['driver'], before['override']))
+            refusals += guard.for_release(host, function)
+        return cls(root, journal, tuple(changes), tuple(foreign),
+                   tuple(moves), tuple(refusals))
+
+    @property
+    def is_needed(self):
+        return not self.journal.is_empty
+
+    def text(self):
+        parts = [change.diff() for change in self.changes]
+        if self.moves:
+            parts.append('Drivers, now:\n' + '\n'.join(
+                f'  {address} -> {driver or "none"}'
+                for address, driver, _override in self.moves))
+        if self.is_needed:
+            return '\n'.join(parts) or 'Only the journal is left.'
+        return 'Nothing to put back.'
+
+    def check(self, force):
+        """Stop if a guest has a card, or others' changes would be lost."""
+        if self.refusals:
+            raise exceptions.Refused(self.refusals)
+        if not force:
+            engine.check_foreign(self.foreign)
+
+    def restore(self, commands=True):
+        journals.prepare(self.root)
+        with self.root.lock(journals.LOCK):
+            for address, driver, override in self.moves:
+                runtime.give_back(self.root, address, driver, override)
+            self.journal.functions = {}
+            engine.restore(self.root, self.journal, self.changes, commands)
+            if self.journal.pending:
+                self.journal.save(self.root)
+            else:
+                self.journal.forget(self.root)
