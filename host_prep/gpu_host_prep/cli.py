@@ -19,6 +19,7 @@ import sys
 from gpu_host_prep import exceptions
 from gpu_host_prep import inventory
 from gpu_host_prep import machine
+from gpu_host_prep import nova_conf
 from gpu_host_prep import root as roots
 from gpu_host_prep import state as states
 from gpu_host_prep import work
@@ -76,6 +77,9 @@ def _parser():
     verb.set_defaults(do=_restore)
     verb = _with_state(verbs, 'nova-conf', 'print the configuration of Nova '
                        'and flavors for this host')
+    verb.add_argument('--part', choices=nova_conf.PARTS,
+                      help='only the lines for nova-compute on this host, '
+                      'those for the controllers, or the flavors')
     verb.set_defaults(do=_nova_conf)
     return parser
 
@@ -123,7 +127,7 @@ def _assert(root, arguments):
 
 def _plan(root, arguments):
     plan = work.Work.load(root, _state(arguments)).plan(
-        runtime=arguments.runtime)
+        now=arguments.runtime)
     print(plan.text())
     plan.check()
     return exceptions.DEVIATIONS if plan.is_needed else 0
@@ -133,7 +137,7 @@ def _apply(root, arguments):
     if arguments.no_files and not arguments.runtime:
         raise exceptions.BadInput('--no-files is for --runtime only.')
     job = work.Work.load(root, _state(arguments))
-    plan = job.plan(runtime=arguments.runtime, files=not arguments.no_files)
+    plan = job.plan(now=arguments.runtime, files=not arguments.no_files)
     print(plan.text())
     plan.check()
     if plan.is_needed and _agreed(arguments):
@@ -154,7 +158,7 @@ def _restore(root, arguments):
 
 
 def _nova_conf(root, arguments):
-    print(work.Work.load(root, _state(arguments)).nova_conf())
+    print(work.Work.load(root, _state(arguments)).nova_conf(arguments.part))
     return 0
 
 

@@ -134,7 +134,8 @@ def _note(root, journal, change):
         entry.backup = journal.keep(root, theirs)
         entry.mode = change.old_mode
         entry.written = []
-    entry.ours = list(dict.fromkeys([*entry.ours, *change.file.ours]))
+    if entry.how != merge.OWNED:
+        entry.ours = list(dict.fromkeys([*entry.ours, *change.file.ours]))
     entry.written = list(dict.fromkeys(
         [*entry.written, journals.digest(change.new)]))
 

@@ -35,6 +35,7 @@ _VERSION = 1
 class Entry:
     """One file: what it was before us.
 
+    :param ours: of a shared file, the lines or words that we put in
     :param mode: permission bits; None if there was no file
     :param backup: name of the copy; None if there was no file
     :param written: digests of what we wrote, or were about to

@@ -17,8 +17,11 @@ devices with the same ids are left alone, as is a USB controller of the host
 when the one of a card is taken from the same driver.
 """
 
+import contextlib
+
 from gpu_host_prep import exceptions
 from gpu_host_prep import pci
+from gpu_host_prep.writers import modules
 
 _DRIVERS = '/sys/bus/pci/drivers'
 _PROBE = '/sys/bus/pci/drivers_probe'
@@ -97,11 +100,15 @@ def move(root, address, driver, override=''):
             'say why.')
 
 
-def give_back(root, address, driver, override):
+def give_back(root, function, driver, override):
     """Give a function to the driver that it had before us.
 
     :param driver: the driver; None if it had none
+    :raises: HostPrepError if that driver does not take it
     """
     if driver is not None and not root.exists(f'{_DRIVERS}/{driver}'):
-        root.run('modprobe', driver)
-    move(root, address, driver, override)
+        # A driver is not always called like its module.
+        for module in modules.native(function):
+            with contextlib.suppress(exceptions.HostPrepError):
+                root.run('modprobe', module)
+    move(root, function.address, driver, override)

@@ -98,10 +98,12 @@ class Work:
         return checks.run(checks.Context(self.root, self.host, self.state,
                                          self.selection))
 
-    def plan(self, runtime=False, files=True):
-        return self._plan(runtime, files)
+    def plan(self, now=False, files=True):
+        """Find what is to be done, and what speaks against it.
 
-    def _plan(self, now, files):
+        :param now: whether drivers are to be changed without a reboot
+        :param files: whether files are to be written
+        """
         journal = journals.Journal.load(self.root)
         changes, commands = [], [tuple(each) for each in journal.pending]
         refusals = []
@@ -141,8 +143,9 @@ class Work:
         journal.save(self.root)
         runtime.bind(self.root, targets)
 
-    def nova_conf(self):
-        return nova_conf.text(self.host, self.state, self.selection)
+    def nova_conf(self, part=None):
+        """Print the lines for Nova, see :func:`nova_conf.text`."""
+        return nova_conf.text(self.host, self.state, self.selection, part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Restoration:
     journal: journals.Journal
     changes: tuple
     foreign: tuple
-    moves: tuple        # of (address, driver, override)
+    moves: tuple        # of (Function, driver, override)
     refusals: tuple
 
     @classmethod
@@ -168,7 +171,7 @@ class Restoration:
                     function.driver == before['driver'] and
                     function.driver_override == before['override']):
                 continue
-            moves.append((address, before['driver'], before['override']))
+            moves.append((function, before['driver'], before['override']))
             refusals += guard.for_release(host, function)
         return cls(root, journal, tuple(changes), tuple(foreign),
                    tuple(moves), tuple(refusals))
@@ -181,8 +184,9 @@ class Restoration:
         parts = [change.diff() for change in self.changes]
         if self.moves:
             parts.append('Drivers, now:\n' + '\n'.join(
-                f'  {address} -> {driver or "none"}'
-                for address, driver, _override in self.moves))
+                f'  {function.address}: {function.driver or "none"} -> '
+                f'{driver or "none"}'
+                for function, driver, _override in self.moves))
         if self.is_needed:
             return '\n'.join(parts) or 'Only the journal is left.'
         return 'Nothing to put back.'
@@ -195,13 +199,34 @@ class Restoration:
             engine.check_foreign(self.foreign)
 
     def restore(self, commands=True):
+        """Put everything back.
+
+        :param commands: whether to run the commands; else they wait
+        :raises: HostPrepError if something could not be; what could, is
+        """
         journals.prepare(self.root)
         with self.root.lock(journals.LOCK):
-            for address, driver, override in self.moves:
-                runtime.give_back(self.root, address, driver, override)
-            self.journal.functions = {}
+            lost = self._give_back()
             engine.restore(self.root, self.journal, self.changes, commands)
-            if self.journal.pending:
+            if lost or self.journal.pending:
                 self.journal.save(self.root)
             else:
                 self.journal.forget(self.root)
+        if lost:
+            raise exceptions.HostPrepError(
+                ' '.join(lost) + ' The files are as before: the next boot '
+                'gives the functions to their drivers.')
+
+    def _give_back(self):
+        """Give the functions back; those that fail stay in the journal."""
+        lost = []
+        failed = {}
+        for function, driver, override in self.moves:
+            try:
+                runtime.give_back(self.root, function, driver, override)
+            except exceptions.HostPrepError as error:
+                lost.append(str(error))
+                failed[function.address] = self.journal.functions[
+                    function.address]
+        self.journal.functions = failed
+        return lost
