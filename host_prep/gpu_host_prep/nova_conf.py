@@ -45,15 +45,41 @@ def text(host, state, selection, part=None):
     return '\n\n'.join(blocks)
 
 
+def labels(functions, name):
+    """Group functions by the alias that they get.
+
+    With ``pci_in_placement`` Nova refuses an alias of several ids: models of
+    the same name then have their product id at the end.
+
+    :param name: gives the name of a function
+    :returns: dict of alias to list of functions
+    """
+    ids = {}
+    for function in functions:
+        ids.setdefault(name(function), set()).add(function.id)
+    found = {}
+    for function in functions:
+        alias = name(function)
+        if len(ids[alias]) > 1:
+            alias = f'{alias}-{function.device}'
+        found.setdefault(alias, []).append(function)
+    return found
+
+
 def models(selection):
     """The cards of each model.
 
     :returns: dict of alias to list of cards
     """
-    found = {}
-    for card in selection.cards:
-        found.setdefault(catalog.alias(card.gpu), []).append(card)
-    return found
+    cards = {card.gpu: card for card in selection.cards}
+    return {name: [cards[gpu] for gpu in gpus] for name, gpus in
+            labels(cards, catalog.alias).items()}
+
+
+def ports(host, state):
+    """The fast network ports, by the alias that they get."""
+    name = state.nova.get('companion', _COMPANION)
+    return labels(companions(host), lambda _function: name)
 
 
 def companions(host):
@@ -90,32 +116,25 @@ def device_specs(selection):
     lines = []
     taken = {card.gpu.address for card in selection.cards}
     for cards in models(selection).values():
-        for id_ in dict.fromkeys(card.gpu.id for card in cards):
-            same = [function for function in
-                    selection.host.functions.values() if function.id == id_]
-            vendor, product = id_.split(':')
-            if all(function.address in taken for function in same):
-                lines.append(_json(vendor_id=vendor, product_id=product))
-            else:
-                lines += [_json(address=card.gpu.address)
-                          for card in cards if card.gpu.id == id_]
+        gpu = cards[0].gpu
+        same = [function for function in selection.host.functions.values()
+                if function.id == gpu.id]
+        if all(function.address in taken for function in same):
+            lines.append(_json(vendor_id=gpu.vendor, product_id=gpu.device))
+        else:
+            lines += [_json(address=card.gpu.address) for card in cards]
     return lines
 
 
 def aliases(host, state, selection):
     """``[pci] alias``: one a model, and one for the fast ports."""
-    found = {}
-    for name, cards in models(selection).items():
-        for card in cards:
-            found[name, card.gpu.id, device_type(card.gpu)] = None
-    for function in companions(host):
-        found[_companion(state), function.id, device_type(function)] = None
-    return [_json(name=name, vendor_id=id_[:4], product_id=id_[5:],
-                  device_type=type_) for name, id_, type_ in found]
-
-
-def _companion(state):
-    return state.nova.get('companion', _COMPANION)
+    firsts = {name: cards[0].gpu for name, cards in models(selection).items()}
+    firsts |= {name: functions[0] for name, functions in
+               ports(host, state).items()}
+    return [_json(name=name, vendor_id=function.vendor,
+                  product_id=function.device,
+                  device_type=device_type(function))
+            for name, function in firsts.items()]
 
 
 def _compute(host, state, selection):
@@ -146,8 +165,6 @@ def _compute(host, state, selection):
 
 
 def _control(host, state, selection):
-    names = [*models(selection),
-             *([_companion(state)] if companions(host) else [])]
     lines = ['# nova.conf of nova-api, nova-conductor and nova-scheduler; '
              'add to what is there', '[pci]']
     lines += [_option('alias', alias)
@@ -168,7 +185,7 @@ def _control(host, state, selection):
         _option('weight_classes', 'nova.scheduler.weights.all_weighers,'
                 'nova_gpu_lease.scheduler.weights.GPULeaseWeigher'),
         '', '[gpu_lease]']
-    if len(names) > len(models(selection)):
+    if ports(host, state):
         lines += ['# Those of the aliases that are GPUs.',
                   _option('aliases', ','.join(models(selection)))]
     for option, example in (('default_duration', '4h'),
@@ -203,8 +220,7 @@ def _of_model(host, state, name, cards, size):
         lines += ['# all of one NUMA node',
                   _flavor(host, state, f'gpu-{name}-x{size.most}',
                           {name: size.most}, size)]
-    if companions(host):
-        other = _companion(state)
+    for other in ports(host, state):
         lines += ['# with a fast network port of the same NUMA node',
                   _flavor(host, state, f'gpu-{name}-{other}',
                           {name: 1, other: 1}, size)]

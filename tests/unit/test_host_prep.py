@@ -85,6 +85,9 @@ class NovaConfTest(base.TestCase):
             config_fixture.Config(nova.conf.CONF))
         fixture.config(group='pci', alias=conf.pci.alias,
                        device_spec=conf.pci.device_spec)
+        fixture.config(group='filter_scheduler', pci_in_placement=True)
+        pci_request.get_alias_from_config.cache_clear()
+        self.addCleanup(pci_request.get_alias_from_config.cache_clear)
         fixture.config(group='compute',
                        cpu_dedicated_set=conf.compute.cpu_dedicated_set,
                        cpu_shared_set=conf.compute.cpu_shared_set)
@@ -209,6 +212,21 @@ class NovaConfTest(base.TestCase):
         flavor = self.flavors(parts['flavors'])['gpu-mi300xvf']
         self.assert_flavor(flavor, {'mi300xvf': 1},
                            [selection.cards[0].gpu])
+
+    def test_two_models_of_the_same_name(self):
+        # Placement wants one id for each alias.
+        layout = layouts.TESLA_M60.replacing(
+            '0000:3d:00.0', id='10de:1db1').replacing(
+                '0000:3e:00.0', id='10de:1db5')
+        parts, selection = self.printed(
+            layout, 'cards:\n- id: "10de:1db1"\n- id: "10de:1db5"\n')
+        conf = self.options(parts['compute'])
+        self.use(conf)
+        self.assert_assignable(conf, selection)
+        flavors = self.flavors(parts['flavors'])
+        for name, card in zip(('v100sxm-1db1', 'v100sxm-1db5'),
+                              selection.cards):
+            self.assert_flavor(flavors[f'gpu-{name}'], {name: 1}, [card.gpu])
 
     def test_two_labels_in_one_flavor(self):
         layout = layouts.GRACE_HOPPER.replacing('0002:01:00.0',
