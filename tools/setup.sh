@@ -98,7 +98,8 @@ wanted() {
     "$python" -c 'import sys; print(sys.version, sys.base_prefix)'
     echo "$root"
     cat constraints.txt requirements.txt test-requirements.txt setup.cfg \
-        pyproject.toml osc_plugin/setup.cfg osc_plugin/*requirements.txt
+        pyproject.toml osc_plugin/setup.cfg osc_plugin/*requirements.txt \
+        host_prep/setup.cfg host_prep/*requirements.txt
 }
 
 make_environment() {
@@ -119,7 +120,7 @@ make_environment() {
     "$python" -m venv "$venv"
     if ! "$venv/bin/pip" install -c constraints.txt -r requirements.txt \
         -r test-requirements.txt -e '.[devcloud]' -e ./osc_plugin \
-        >"$venv/pip.log" 2>&1; then
+        -e ./host_prep >"$venv/pip.log" 2>&1; then
         tail -n 30 "$venv/pip.log" >&2
         say "pip failed; its whole output is in $venv/pip.log"
         return 1

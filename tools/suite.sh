@@ -63,15 +63,20 @@ py3)
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-120}
     status=0
     run_tests unit tests/unit . "$@" || status=$?
-    # A regular expression was given: it is for one of the two only.
+    # A regular expression was given: it is for the first only.
     if [ $# -eq 0 ]; then
         run_tests osc_plugin osc_plugin/gpu_lease_client/tests osc_plugin ||
+            status=$?
+        run_tests host_prep host_prep/gpu_host_prep/tests host_prep ||
             status=$?
     fi
     exit "$status"
     ;;
 osc-plugin)
     run_tests osc_plugin osc_plugin/gpu_lease_client/tests osc_plugin "$@"
+    ;;
+host-prep)
+    run_tests host_prep host_prep/gpu_host_prep/tests host_prep "$@"
     ;;
 functional)
     functional yes functional "$@"

@@ -74,8 +74,8 @@ class RequirementsTest(base.TestCase):
 
     def test_every_requirement_is_pinned(self):
         texts = [path.read_text() for path in ROOT.glob('*requirements.txt')]
-        texts += [path.read_text() for path in
-                  (ROOT / 'osc_plugin').glob('*requirements.txt')]
+        texts += [path.read_text() for folder in ('osc_plugin', 'host_prep')
+                  for path in (ROOT / folder).glob('*requirements.txt')]
         texts += _setup_cfg()['extras'].values()
         for text in texts:
             for requirement in _lines(text):
