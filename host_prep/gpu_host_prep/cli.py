@@ -112,7 +112,7 @@ def _inspect(root, arguments):
 
 
 def _assert(root, arguments):
-    found, accepted = work.Work.load(root, _state(arguments)).deviations()
+    found, accepted = _work(root, arguments).deviations()
     if arguments.format == 'json':
         print(json.dumps([each.report() for each in found], indent=2))
     else:
@@ -126,7 +126,7 @@ def _assert(root, arguments):
 
 
 def _plan(root, arguments):
-    plan = work.Work.load(root, _state(arguments)).plan(
+    plan = _work(root, arguments).plan(
         now=arguments.runtime)
     print(plan.text())
     plan.check()
@@ -136,7 +136,7 @@ def _plan(root, arguments):
 def _apply(root, arguments):
     if arguments.no_files and not arguments.runtime:
         raise exceptions.BadInput('--no-files is for --runtime only.')
-    job = work.Work.load(root, _state(arguments))
+    job = _work(root, arguments)
     plan = job.plan(now=arguments.runtime, files=not arguments.no_files)
     print(plan.text())
     plan.check()
@@ -158,14 +158,19 @@ def _restore(root, arguments):
 
 
 def _nova_conf(root, arguments):
-    print(work.Work.load(root, _state(arguments)).nova_conf(arguments.part))
+    print(_work(root, arguments).nova_conf(arguments.part))
     return 0
 
 
-def _state(arguments):
+def _work(root, arguments):
+    """Read the state file and the host.
+
+    A file that is named is looked up as it is, the default below the root.
+    """
     if arguments.state and arguments.file:
         raise exceptions.BadInput('the state file is given twice.')
-    return arguments.state or arguments.file or states.DEFAULT
+    return work.Work.load(root, arguments.state or arguments.file or
+                          root.path(states.DEFAULT))
 
 
 def _agreed(arguments):
@@ -194,4 +199,7 @@ def main(argv=None):
         print(f'gpu-host-prep: {error}', file=sys.stderr)
         return error.status
     except BrokenPipeError:
+        return exceptions.FAILED
+    except OSError as error:
+        print(f'gpu-host-prep: {error}', file=sys.stderr)
         return exceptions.FAILED

@@ -21,6 +21,8 @@ import dataclasses
 
 from gpu_host_prep import inventory
 
+# Consoles that somebody can look at without a screen.
+_SERIAL = ('ttyS', 'ttyA', 'ttyUSB', 'hvc')
 # Every code with what it means; messages begin with the code.
 CODES = {
     'carries-disk': 'a disk is behind the function',
@@ -71,8 +73,9 @@ def for_runtime(selection, state):
                 'install the package with the modules of this kernel '
                 '(linux-modules-extra on Ubuntu cloud images, linux-image '
                 'without "cloud" on Debian).'))
-        if not inventory.passes(function.driver):
-            found += _users(host, function)
+        if function.driver != target.driver:
+            found += (for_release(host, function) or
+                      _users(host, function))
     return found
 
 
@@ -119,7 +122,7 @@ def _disk_text(host, function):
 def _console(host, function):
     """The screen counts if nothing else shows what the kernel says."""
     others = [name for name in host.machine.consoles
-              if not name.startswith('tty0')]
+              if name.startswith(_SERIAL)]
     if function.address in host.machine.framebuffers and not others:
         return [Refusal(
             'shows-console', function.address,

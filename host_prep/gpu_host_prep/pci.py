@@ -12,8 +12,8 @@
 
 """Reads the PCI functions of a host from sysfs."""
 
+import dataclasses
 import fnmatch
-import os
 import re
 
 from gpu_host_prep import model
@@ -21,7 +21,6 @@ from gpu_host_prep import names
 
 DEVICES = '/sys/bus/pci/devices'
 _IO, _PREFETCH, _64BIT = 0x100, 0x2000, 0x100000
-_BRIDGE = re.compile(r'[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$')
 # In the extended configuration space.
 _FIRST_CAPABILITY, _ACS, _SPACE = 0x100, 0x000d, 4096
 # Source validation, redirection of requests and completions, forwarding.
@@ -37,12 +36,18 @@ def read(root):
     known = names.Names.of(root)
     aliases = _aliases(root)
     displays = _displays(root)
-    return {address: _function(root, address, known, aliases, displays)
+    blocks = _owned(root, '/sys/class/block')
+    interfaces = _owned(root, '/sys/class/net')
+    return {address: dataclasses.replace(
+                _function(root, address, known, aliases),
+                displays=displays.get(address, ()),
+                blocks=_disks(root, address, blocks),
+                interfaces=tuple(interfaces.get(address, ())))
             for address in root.names(DEVICES)
             if model.ADDRESS.match(address)}
 
 
-def _function(root, address, known, aliases, displays):
+def _function(root, address, known, aliases):
     path = f'{DEVICES}/{address}'
     vendor = _hexadecimal(root, f'{path}/vendor', 4)
     device = _hexadecimal(root, f'{path}/device', 4)
@@ -68,9 +73,6 @@ def _function(root, address, known, aliases, displays):
             root.link_name(f'{path}/{name}') for name in root.names(path)
             if name.startswith('virtfn')),
         total_vfs=_number(root, f'{path}/sriov_totalvfs') or 0,
-        displays=displays.get(address, ()),
-        blocks=_below(root, path, 'block'),
-        interfaces=_below(root, path, 'net'),
         nodes=_nodes(root, path, address, group),
         acs=_acs(root.data(f'{path}/config')))
 
@@ -122,26 +124,41 @@ def _link(root, path):
 def _bridges(root, path, address):
     parts = root.resolve(path).split('/')
     return tuple(part for part in parts
-                 if _BRIDGE.match(part) and part != address)
+                 if model.ADDRESS.match(part) and part != address)
 
 
-def _below(root, path, subsystem):
-    """Names of all devices of one subsystem below a function.
+def _owner(root, path):
+    """The PCI function that a device of sysfs is behind, or None."""
+    return next((part for part in reversed(root.resolve(path).split('/'))
+                 if model.ADDRESS.match(part)), None)
 
-    Other PCI functions are not entered: what is behind a bridge belongs to
-    them.
+
+def _owned(root, folder):
+    """Which devices of a class are behind which function.
+
+    :returns: dict of address to list of names
     """
-    found = []
-    top = root.path(path)
-    for folder, folders, _files in os.walk(top):
-        if os.path.basename(folder) == subsystem:
-            found.extend(folders)
-            folders[:] = []
-            continue
-        folders[:] = sorted(
-            each for each in folders if not _BRIDGE.match(each) and
-            not os.path.islink(os.path.join(folder, each)))
-    return tuple(sorted(set(found)))
+    found = {}
+    for name in root.names(folder):
+        owner = _owner(root, f'{folder}/{name}')
+        if owner is not None:
+            found.setdefault(owner, []).append(name)
+    return found
+
+
+def _disks(root, address, blocks):
+    """The disks behind a function, without their partitions.
+
+    With several paths the disks of an NVMe controller are virtual devices:
+    then the controller stands for them, whose name theirs begin with.
+    """
+    names = blocks.get(address, [])
+    whole = [name for name in names
+             if not root.exists(f'/sys/class/block/{name}/partition')]
+    controllers = [name for name in
+                   root.names(f'{DEVICES}/{address}/nvme')
+                   if not any(each.startswith(name) for each in whole)]
+    return tuple(sorted(whole + controllers))
 
 
 def _nodes(root, path, address, group):
@@ -174,10 +191,8 @@ def _displays(root):
         path = f'/sys/class/drm/{connector}'
         if root.attribute(f'{path}/status') != 'connected':
             continue
-        owner = next((part for part in
-                      reversed(root.resolve(path).split('/'))
-                      if _BRIDGE.match(part)), None)
-        if owner:
+        owner = _owner(root, path)
+        if owner is not None:
             displays[owner] = (*displays.get(owner, ()), connector)
     return displays
 

@@ -49,12 +49,6 @@ class Selection:
         return tuple(target.address for target in self.targets)
 
     @property
-    def kept(self):
-        """The GPUs that stay with the host."""
-        return tuple(card for card in self.host.cards
-                     if card not in self.cards)
-
-    @property
     def drivers(self):
         """Modules of the drivers that hold the targets."""
         return tuple(dict.fromkeys(target.module for target in self.targets))

@@ -13,13 +13,20 @@
 
 """What ``gpu-host-prep nova-conf`` prints, read by Nova's own parsers.
 
-The tool itself never needs Nova, so this test lives where Nova is.
+The tool itself never needs Nova, so this test lives where Nova is; and its
+guide, which is not in its own folder either, is compared with it here.
 """
 
 import argparse
+import logging
+import pathlib
+import re
 import shlex
 import tempfile
 
+import fixtures
+from gpu_host_prep import checks
+from gpu_host_prep import guard
 from gpu_host_prep import machine
 from gpu_host_prep import nova_conf
 from gpu_host_prep import selection as selections
@@ -51,11 +58,34 @@ RTX_2070 = ('cards:\n- id: "10de:1f02"\n'
 H200 = 'cards:\n- model: H200\nhugepages: {size: 1G, count: 1800}\n'
 
 
+class DocumentationTest(base.TestCase):
+
+    def test_guide_has_every_code_and_no_other(self):
+        text = (pathlib.Path(__file__).parents[2] / 'doc' / 'source' /
+                'admin' / 'gpu-host.rst').read_text()
+        _before, deviations, refusals = re.split(
+            r'\n(?:Deviations|Refusals)\n=+\n', text)
+        for table, codes in ((deviations, checks.codes()),
+                             (refusals, guard.CODES)):
+            self.assertEqual(set(codes), set(re.findall(
+                r'^``([a-z-]+)``', table, re.MULTILINE)))
+
+    def test_state_of_the_guide_is_accepted(self):
+        text = (pathlib.Path(__file__).parents[2] / 'doc' / 'source' /
+                'admin' / 'gpu-host.rst').read_text()
+        for block in re.findall(r'code-block:: yaml\n\n((?:   .*\n|\n)+)',
+                                text):
+            states.load(block, 'the guide')
+
+
 class NovaConfTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
         objects.register_all()
+        # Making a command's parser logs every formatter that there is.
+        self.useFixture(fixtures.FakeLogger('stevedore',
+                                            level=logging.WARNING))
 
     def printed(self, layout, text):
         """What the command prints, by parts, and the selected cards."""

@@ -16,6 +16,7 @@ from gpu_host_prep import exceptions
 from gpu_host_prep import guard
 from gpu_host_prep.tests import base
 from gpu_host_prep.tests.fakes import layouts
+from gpu_host_prep.tests.fakes import sysfs
 from gpu_host_prep import work
 
 ADDRESSES = [f'0000:01:00.{number}' for number in range(4)]
@@ -34,7 +35,7 @@ class TestRefusals(base.TestCase):
         found = [each for each in self.refusals(root, **options)
                  if each.code == code]
         self.assertEqual(1, len(found), found)
-        self.assertTrue(str(found[0]).startswith(f'refused: {code}: 0000:'))
+        self.assertTrue(str(found[0]).startswith(f'refused: {code}: 00'))
         return found[0].text
 
     def test_nothing_is_refused_on_a_plain_machine(self):
@@ -65,6 +66,21 @@ class TestRefusals(base.TestCase):
         root = self.machine(layouts.RTX_2070.replacing(
             '0000:01:00.2', blocks=('sdb',)))
         self.one(root, 'carries-disk', now=False)
+
+    def test_carries_disk_of_nvme(self):
+        layout = layouts.RTX_2070.with_devices(sysfs.Device(
+            '0000:03:00.0', '010802', '144d:a808', 'NVMe SSD Controller',
+            group=1, driver='nvme', blocks=('nvme0n1',)))
+        text = base.STATE + '    functions: group\n'
+        root = self.machine(layout)
+        root.put('/proc/self/mounts', '/dev/nvme0n1p1 /srv xfs rw 0 0\n')
+        self.assertIn('nvme0n1 is behind it, and used as /srv',
+                      self.one(root, 'carries-disk', text=text))
+        # With several paths only the controller is in its directory.
+        root.symlink('/sys/class/block/nvme0n1',
+                     '/sys/devices/virtual/nvme-subsystem/nvme0n1')
+        self.assertIn('nvme0 is behind it, and used as /srv',
+                      self.one(root, 'carries-disk', text=text))
 
     def test_carries_network(self):
         layout = layouts.RTX_2070.replacing('0000:01:00.2',
@@ -142,6 +158,20 @@ class TestRefusals(base.TestCase):
         self.assertIn('qemu-system-x86 (4242) has it', str(error))
         self.assertEqual({'used-by-guest'},
                          {each.code for each in error.refusals})
+
+    def test_used_by_guest_with_another_vfio_driver(self):
+        layout = layouts.GRACE_HOPPER.replacing('0009:01:00.0',
+                                                driver='vfio-pci')
+        root = self.machine(layout,
+                            modules=('vfio_pci', 'nvgrace_gpu_vfio_pci'))
+        root.use('0009:01:00.0', '/dev/vfio/20')
+        self.assertIn('shelve the server first', self.one(
+            root, 'used-by-guest', text='cards:\n- model: GH200\n'))
+
+    def test_free_card_of_a_running_guest_is_left_alone(self):
+        root = self.prepare(self.debian())
+        root.use('0000:01:00.0', '/dev/vfio/1')
+        self.assertEqual((), self.refusals(root))
 
     def test_every_code_is_tested(self):
         with open(__file__, encoding='utf-8') as stream:

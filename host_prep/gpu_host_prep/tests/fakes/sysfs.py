@@ -293,9 +293,13 @@ class Machine(roots.Root):
 
     def _below(self, device, place):
         for disk in device.blocks:
-            self.put(f'{place}/host0/block/{disk}/size', '1\n')
-            self.symlink(f'/sys/class/block/{disk}',
-                         f'{place}/host0/block/{disk}')
+            # NVMe has no directory "block", and a partition is in its disk.
+            middle = 'nvme/nvme0' if disk.startswith('nvme') else 'host0/block'
+            for name in ('', f'/{disk}1'):
+                self.put(f'{place}/{middle}/{disk}{name}/size', '1\n')
+                self.symlink(f'/sys/class/block/{name[1:] or disk}',
+                             f'{place}/{middle}/{disk}{name}')
+            self.put(f'{place}/{middle}/{disk}/{disk}1/partition', '1\n')
         for interface in device.interfaces:
             self.put(f'{place}/net/{interface}/flags', '0x1003\n')
             self.symlink(f'/sys/class/net/{interface}',
