@@ -153,7 +153,8 @@ def _restore(root, arguments):
     plan.check(arguments.force)
     if plan.is_needed and _agreed(arguments):
         plan.restore(commands=not arguments.no_commands)
-        print('Done.')
+        print('Done. What was taken at boot goes to its drivers with the '
+              'next boot.' if plan.changes else 'Done.')
     return 0
 
 

@@ -200,15 +200,18 @@ def _displays(root):
 def _aliases(root):
     """The kernel's table of which module drives which PCI device.
 
-    :returns: list of (pattern, module)
+    :returns: dict of vendor, as the table has it, to a list of (pattern,
+        module); ``*`` has those for devices of any vendor
     """
     release = root.attribute('/proc/sys/kernel/osrelease')
     table = root.attribute(f'/lib/modules/{release}/modules.alias') or ''
-    found = []
+    found = {}
     for line in table.splitlines():
         parts = line.split()
-        if len(parts) == 3 and parts[1].startswith('pci:'):
-            found.append((parts[1], parts[2].replace('-', '_')))
+        if len(parts) == 3 and parts[1].startswith('pci:v'):
+            vendor = parts[1][5:13]
+            found.setdefault('*' if '*' in vendor else vendor, []).append(
+                (parts[1], parts[2].replace('-', '_')))
     return found
 
 
@@ -216,13 +219,10 @@ def _modules(root, path, aliases):
     alias = root.attribute(f'{path}/modalias')
     if not alias:
         return ()
-    # v0000… of the pattern: most of the table is other vendors'.
-    vendor = alias[:13]
     return tuple(dict.fromkeys(
-        module for pattern, module in aliases
-        if pattern[5] in ('*', vendor[5]) and
-        (pattern[4:13] == vendor[4:13] or '*' in pattern[4:13]) and
-        fnmatch.fnmatchcase(alias, pattern)))
+        module for vendor in (alias[5:13], '*')
+        for pattern, module in aliases.get(vendor, ())
+        if fnmatch.fnmatchcase(alias, pattern)))
 
 
 def _acs(config):

@@ -184,7 +184,7 @@ def interrupts(context):
             'state file if all guests are trusted.')
 
 
-@checks.check('module-missing', 'secure-boot-lockdown')
+@checks.check('module-missing', 'module-not-loaded', 'secure-boot-lockdown')
 def vfio_modules(context):
     machine = context.machine
     wanted = dict.fromkeys((*context.selection.drivers,
@@ -211,6 +211,18 @@ def vfio_modules(context):
                 'a locked-down kernel does not load it.',
                 'use the distribution\'s signed module, or sign it with a '
                 'key that mokutil has enrolled.')
+        elif name in context.state.modules and not _is_built_in(
+                context.root, machine.kernel, name):
+            yield checks.Deviation(
+                'module-not-loaded', f'the module {name} is not loaded.',
+                'the state file asks for it.',
+                f'gpu-host-prep apply, then reboot or "modprobe {name}".')
+
+
+def _is_built_in(root, kernel, name):
+    table = root.attribute(f'/lib/modules/{kernel}/modules.builtin') or ''
+    return any(line.rpartition('/')[2].replace('-', '_') == f'{name}.ko'
+               for line in table.splitlines())
 
 
 def _is_signed(root, kernel, name):

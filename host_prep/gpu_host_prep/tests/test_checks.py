@@ -15,6 +15,7 @@
 ``TestEveryCode`` has one machine for each code; without it a new code fails.
 """
 
+import gzip
 import json
 import lzma
 import os
@@ -164,6 +165,17 @@ class TestPlatform(CheckCase):
                  'kernel/drivers/vfio/pci/vfio-pci.ko\n')
         self.assertEqual([], self.texts(root, 'module-missing'))
 
+    def test_module_not_loaded(self):
+        state = base.STATE + 'modules: [vendor-reset]\n'
+        root = self.machine(modules=('vfio_pci', 'vendor_reset'))
+        self.assertIn('the module vendor_reset is not loaded',
+                      self.one(root, 'module-not-loaded', state))
+        root.put(f'/lib/modules/{sysfs.KERNEL}/modules.builtin',
+                 'kernel/x/vendor-reset.ko\n')
+        self.assertEqual([], self.texts(root, 'module-not-loaded', state))
+        # vfio-pci itself is loaded when it is needed.
+        self.assertEqual([], self.texts(root, 'module-not-loaded'))
+
     def test_secure_boot_lockdown(self):
         root = self.machine()
         root.put(_DEP, 'kernel/vfio-pci.ko.xz: kernel/vfio.ko.xz\n')
@@ -179,7 +191,17 @@ class TestPlatform(CheckCase):
         root.put(path, lzma.compress(
             b'code~Module signature appended~\n'))
         self.assertEqual([], self.texts(root, 'secure-boot-lockdown'))
+        # Others are compressed otherwise, or not at all.
+        for name, content in (('.ko', b'code'),
+                              ('.ko.gz', gzip.compress(b'code'))):
+            root.put(_DEP, f'kernel/vfio-pci{name}:\n')
+            root.put(path.removesuffix('.ko.xz') + name, content)
+            self.one(root, 'secure-boot-lockdown')
+        root.put(_DEP, 'kernel/vfio-pci.ko.zst:\n')
+        root.put(path.removesuffix('.ko.xz') + '.ko.zst', b'code')
+        self.assertEqual([], self.texts(root, 'secure-boot-lockdown'))
         # What cannot be read is not accused.
+        root.put(_DEP, 'kernel/vfio-pci.ko.xz:\n')
         root.put(path, b'not xz')
         self.assertEqual([], self.texts(root, 'secure-boot-lockdown'))
 

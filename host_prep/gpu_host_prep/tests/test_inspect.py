@@ -175,6 +175,19 @@ class TestRead(base.TestCase):
         host = machine.read(roots.Root())
         self.assertTrue(host.machine.kernel)
 
+    def test_modules_by_class_and_of_another_vendor(self):
+        root = self.machine()
+        root.put(f'/lib/modules/{sysfs.KERNEL}/modules.alias',
+                 'alias pci:v*d*sv*sd*bc0Csc03i30* xhci-pci\n'
+                 'alias pci:v000010DEd*sv*sd*bc03sc00i00* nouveau\n'
+                 'alias pci:v00008086d*sv*sd*bc*sc*i* other\n'
+                 'alias usb:v* another\n')
+        functions = machine.read(root).functions
+        self.assertEqual(('nouveau',), functions['0000:01:00.0'].modules)
+        self.assertEqual(('xhci_pci',), functions['0000:01:00.2'].modules)
+        self.assertEqual(('other', 'xhci_pci'),
+                         functions['0000:00:14.0'].modules)
+
     def test_mounts_are_followed_down_to_the_disk(self):
         root = self.machine()
         root.put('/sys/class/block/dm-0/dm/name', 'vg-root\n')

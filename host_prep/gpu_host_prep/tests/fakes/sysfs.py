@@ -256,8 +256,9 @@ class Machine(roots.Root):
             'class': f'0x{device.class_code}',
             'numa_node': str(device.numa), 'driver_override': '(null)',
             'modalias': f'pci:v0000{vendor.upper()}d0000{product.upper()}'
-            f'sv00000000sd00000000bc{device.class_code[:2]}'
-            f'sc{device.class_code[2:4]}i{device.class_code[4:]}',
+            f'sv00000000sd00000000bc{device.class_code[:2].upper()}'
+            f'sc{device.class_code[2:4].upper()}'
+            f'i{device.class_code[4:].upper()}',
             'resource': _resource(device.bars)}
         if device.reset is not None:
             attributes['reset_method'] = device.reset
