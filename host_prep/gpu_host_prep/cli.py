@@ -14,6 +14,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from gpu_host_prep import exceptions
@@ -108,6 +109,9 @@ def _inspect(root, arguments):
         print(json.dumps(inventory.report(host), indent=2))
     else:
         print(inventory.table(host))
+    if os.geteuid() != 0:
+        print('Only root is told who uses a card, and whether bridges have '
+              'ACS.', file=sys.stderr)
     return 0
 
 

@@ -79,6 +79,11 @@ def groups(context):
                 'device, for example): use another slot.', card.address)
         others = [each for each in host.group_others(card)
                   if each.address not in context.selection.addresses]
+        # Functions of the card itself that the state leaves to the host.
+        others += [each for each in card.functions
+                   if each.address not in context.selection.addresses and
+                   each.iommu_group == card.gpu.iommu_group and
+                   each.driver and not inventory.passes(each.driver)]
         if not others:
             continue
         yield checks.Deviation(

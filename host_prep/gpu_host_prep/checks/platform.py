@@ -57,17 +57,24 @@ def iommu(context):
 
 def _missing(context):
     """Wanted arguments that neither run nor wait for a reboot."""
+    configured = _configured(context)
     return [argument for argument in _wanted(context)
-            if argument not in context.machine.command_line and
-            argument not in _configured(context)]
+            if not _has(context.machine.command_line, argument) and
+            not _has(configured, argument)]
 
 
 def _configured_only(context):
     """Wanted arguments that come with the next boot."""
     configured = _configured(context)
     return [argument for argument in _wanted(context)
-            if argument not in context.machine.command_line and
-            argument in configured]
+            if not _has(context.machine.command_line, argument) and
+            _has(configured, argument)]
+
+
+def _has(words, argument):
+    """Whether an argument is there, maybe with more: intel_iommu=on,sm_on."""
+    return any(word == argument or word.startswith(f'{argument},')
+               for word in words)
 
 
 def _wanted(context):

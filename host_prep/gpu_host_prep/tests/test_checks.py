@@ -79,6 +79,10 @@ class TestPlatform(CheckCase):
         self.assertIn('without intel_iommu=on', text)
         self.assertIn('VT-d stays off', text)
 
+    def test_kernel_argument_with_more_in_it(self):
+        root = self.machine(arguments='iommu=pt intel_iommu=on,sm_on')
+        self.assertEqual([], self.texts(root, 'kernel-argument-missing'))
+
     def test_kernel_arguments_of_amd_and_arm(self):
         text = self.one(self.machine(layouts.MI300X),
                         'kernel-argument-missing',
@@ -275,6 +279,13 @@ class TestDevices(CheckCase):
         self.assertEqual([], self.texts(
             root, 'group-not-isolated',
             base.STATE + '    functions: group\n'))
+
+    def test_group_not_isolated_from_functions_of_the_card_itself(self):
+        state = base.STATE + '    functions: [graphics, usb, ucsi]\n'
+        text = self.one(self.machine(), 'group-not-isolated', state)
+        self.assertIn('0000:01:00.1 (TU106 High Definition Audio Controller, '
+                      'snd_hda_intel)', text)
+        self.assertNotIn('0000:01:00.2', text)
 
     def test_acs_missing_names_the_bridge(self):
         root = self.machine(layouts.shared_group())

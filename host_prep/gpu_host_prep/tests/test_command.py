@@ -127,6 +127,14 @@ class TestTerminal(base.TestCase):
         self.assertEqual(4, status)
         self.assertIn("Permission denied: '/var/lib/x'", errors)
 
+    def test_others_than_root_are_told_what_they_do_not_see(self):
+        for user, told in ((0, ''), (1000, 'Only root is told who uses')):
+            self.useFixture(fixtures.MockPatch('os.geteuid', lambda: user))
+            _status, _output, errors = self.run_command(self.machine(),
+                                                        'inspect')
+            self.assertIn(told, errors)
+            self.assertEqual(bool(told), bool(errors))
+
     def test_unknown_command(self):
         self.useFixture(fixtures.MockPatch('sys.stderr'))
         error = self.assertRaises(SystemExit, cli.main, ['no-such'])

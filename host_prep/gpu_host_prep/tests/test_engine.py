@@ -15,6 +15,7 @@
 import errno
 import json
 import os
+import stat
 
 from gpu_host_prep import engine
 from gpu_host_prep import exceptions
@@ -33,8 +34,9 @@ class Crash(BaseException):
 class CrashingMachine(sysfs.Machine):
     """Stops at the N-th operation on files.
 
-    :ivar moment: ``before`` it, ``after`` it, or ``torn``: half of what was
-        to be written is
+    :ivar moment: ``before`` it, ``after`` it, ``torn``: half of what was to
+        be written is; or ``power``: after it, and all that was not synced is
+        lost, content and names
     """
 
     countdown = None
@@ -43,42 +45,83 @@ class CrashingMachine(sysfs.Machine):
 
     def arm(self, countdown, moment):
         self.countdown, self.moment, self.done = countdown, moment, []
+        self.unsynced = set()       # inodes with content in memory only
+        self.renamed = []           # (folder, path, content before, mode)
 
     def disarm(self):
         self.countdown = None
 
-    def _step(self, name, arguments):
+    def _step(self, name, *arguments):
         operation = getattr(super(), name)
         if self.countdown is None:
             return operation(*arguments)
         self.countdown -= 1
         self.done.append(name)
-        if self.countdown == 0:
-            if self.moment == 'torn' and name == '_write':
-                descriptor, content = arguments
-                os.write(descriptor, content[:len(content) // 2])
-            elif self.moment == 'after':
-                operation(*arguments)
-            raise Crash
-        return operation(*arguments)
+        if self.countdown:
+            return operation(*arguments)
+        if self.moment == 'torn' and name == '_write':
+            descriptor, content = arguments
+            os.write(descriptor, content[:len(content) // 2])
+        elif self.moment in ('after', 'power'):
+            operation(*arguments)
+        if self.moment == 'power':
+            self._lose()
+        raise Crash
+
+    def _lose(self):
+        for folder, _folders, names in os.walk(self.base):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.stat(path).st_ino in self.unsynced:
+                    os.truncate(path, 0)
+        for _folder, path, content, mode in reversed(self.renamed):
+            if content is None:
+                os.unlink(path)
+            else:
+                with open(path, 'wb') as stream:
+                    stream.write(content)
+                os.chmod(path, mode)
+
+    def _remember(self, path):
+        """Note what a name stands for, until its directory is synced."""
+        content = mode = None
+        if os.path.exists(path):
+            mode = os.stat(path).st_mode & 0o777
+            with open(path, 'rb') as stream:
+                content = stream.read()
+        self.renamed.append((os.path.dirname(path), path, content, mode))
 
     def _open(self, *arguments):
-        return self._step('_open', arguments)
+        return self._step('_open', *arguments)
 
-    def _write(self, *arguments):
-        return self._step('_write', arguments)
+    def _write(self, descriptor, content):
+        if self.countdown is not None:
+            self.unsynced.add(os.fstat(descriptor).st_ino)
+        return self._step('_write', descriptor, content)
 
-    def _fsync(self, *arguments):
-        return self._step('_fsync', arguments)
+    def _fsync(self, descriptor):
+        self._step('_fsync', descriptor)
+        if self.countdown is None:
+            return
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            folder = os.readlink(f'/proc/self/fd/{descriptor}')
+            self.renamed = [each for each in self.renamed
+                            if each[0] != folder]
+        else:
+            self.unsynced.discard(os.fstat(descriptor).st_ino)
 
-    def _rename(self, *arguments):
-        return self._step('_rename', arguments)
+    def _rename(self, source, target):
+        if self.countdown is not None:
+            self._remember(target)
+        return self._step('_rename', source, target)
 
-    def _unlink(self, *arguments):
-        return self._step('_unlink', arguments)
+    def _unlink(self, path):
+        if self.countdown is not None:
+            self._remember(path)
+        return self._step('_unlink', path)
 
     def _mkdir(self, *arguments):
-        return self._step('_mkdir', arguments)
+        return self._step('_mkdir', *arguments)
 
     def run(self, *command):
         super().run(*command)
@@ -390,19 +433,19 @@ class TestCrash(EngineCase):
         self._restored()
 
     def test_apply_then_restore(self):
-        for moment in ('before', 'torn', 'after'):
+        for moment in ('before', 'torn', 'after', 'power'):
             seen = self.steps(moment, self.apply, self._restored)
             self.restore(self.root)
             self.assertEqual({'_open', '_write', '_fsync', '_rename',
                               '_mkdir', 'run'}, seen)
 
     def test_apply_again(self):
-        for moment in ('before', 'torn', 'after'):
+        for moment in ('torn', 'power'):
             self.steps(moment, self.apply, self._applied)
             self.restore(self.root)
 
     def test_restore_again(self):
-        for moment in ('before', 'torn', 'after'):
+        for moment in ('before', 'after', 'power'):
             self.apply(self.root)
             seen = self.steps(
                 moment, self.restore,

@@ -176,6 +176,15 @@ class TestFlavors(NovaConfCase):
         self.assertIn('image set --min-disk 80', output)
         self.assertIn('--disk 300', output)
 
+    def test_two_models_of_the_same_name(self):
+        layout = layouts.TESLA_M60.replacing(
+            '0000:3d:00.0', id='10de:1db1').replacing(
+                '0000:3e:00.0', id='10de:1db5')
+        self.assertEqual(
+            {'gpu-v100sxm-1db1', 'gpu-v100sxm-1db5'},
+            set(self.flavors(layout, 'cards:\n- id: "10de:1db1"\n'
+                             '- id: "10de:1db5"\n')))
+
     def test_aliases_of_models(self):
         for layout, ids, names in (
                 (layouts.TESLA_M60, ['10de:13f2'], {'m60'}),

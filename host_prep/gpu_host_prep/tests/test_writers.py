@@ -178,6 +178,12 @@ class TestBootLoader(WritersCase):
             stdout=subprocess.PIPE, text=True, check=True)
         self.assertEqual('quiet intel_iommu=on iommu=pt\n', done.stdout)
 
+    def test_grub_on_a_host_with_a_line_for_later_kernels(self):
+        root = self.debian()
+        root.put('/etc/kernel/cmdline', 'root=UUID=1 ro\n')
+        self.assertEqual('root=UUID=1 ro intel_iommu=on iommu=pt\n',
+                         self.contents(root)['/etc/kernel/cmdline'])
+
     def test_systemd_boot(self):
         root = self.machine()
         root.put('/etc/default/grub', '')

@@ -68,10 +68,12 @@ def files(root, loader, state, selection):
                         if not argument.startswith(('BOOT_IMAGE=',
                                                     'initrd=')))
         return [merge.words(CMDLINE, wanted, base)]
+    # Kernels that are installed later may take their line from there.
+    later = [merge.words(CMDLINE, wanted, '')] if root.exists(CMDLINE) else []
     line = f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {" ".join(wanted)}"'
     if _has_drop_ins(root):
-        return [merge.owned(DROP_IN, [merge.HEADER, line])]
-    return [merge.block(DEFAULTS, [line])]
+        return [merge.owned(DROP_IN, [merge.HEADER, line]), *later]
+    return [merge.block(DEFAULTS, [line]), *later]
 
 
 def _has_drop_ins(root):
