@@ -34,7 +34,8 @@ _NVIDIA = {
     '2330': ('h100', True, True), '2331': ('h100pcie', True, False),
     '2321': ('h100nvl', True, True), '2335': ('h200', True, True),
     '233b': ('h200nvl', True, True), '2342': ('gh200', True, True),
-    '2348': ('gh200', True, True), '26b5': ('l40', False, False),
+    '2345': ('gh200', True, True), '2348': ('gh200', True, True),
+    '26b5': ('l40', False, False),
     '26b9': ('l40s', False, False), '27b8': ('l4', False, False),
     '2901': ('b200', True, True), '2941': ('gb200', True, True),
     '3182': ('b300', True, True), '31c2': ('gb300', True, True),
@@ -46,14 +47,14 @@ _AMD = {
 }
 # Need a vfio driver of their own, for memory that the CPU shares; the ids
 # are those of drivers/vfio/pci/nvgrace-gpu in Linux.
-_GRACE = ('2342', '2345', '2348', '2941', '31c2', '31c3')
+_GRACE = ('2342', '2345', '2348', '2941', '31c2')
 GRACE_DRIVER = 'nvgrace_gpu_vfio_pci'
 
 # These hang when a guest is stopped, and cannot be used again before the host
 # is rebooted, without the out-of-tree module vendor-reset, whose list this is.
 _BAD_RESET = re.compile(
     r'67[cde][0-9a-f]|6fdf|699f|698[0-9a-f]|694[0-9a-f]'     # Polaris
-    r'|686[0-9a-f]|687f|66a[0-9a-f]|69a[0-9a-f]'             # Vega 10, 20, 12
+    r'|686[0-9a-f]|687f|66a[0-9a-f]'                         # Vega 10, 20
     r'|731[0-9a-f]|736[0-2]|734[0-9a-f]')                    # Navi 10, 12, 14
 
 _CONSUMER = re.compile(r'GeForce|TITAN|Radeon (?!Pro|Instinct)|\bArc\b',

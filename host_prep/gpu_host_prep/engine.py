@@ -89,6 +89,10 @@ def apply(root, journal, found, refresh, commands=True):
         earlier + [command for each in refresh.values()
                    for command in each]))
     for change in found:
+        if root.file(change.path)[0] != change.old:
+            raise exceptions.HostPrepError(
+                f'{change.path} was changed since the difference was shown; '
+                'run it again.')
         _note(root, journal, change)
         journal.save(root)
         _put(root, change)

@@ -29,27 +29,78 @@ from gpu_host_prep import writers
 
 
 @dataclasses.dataclass(frozen=True)
+class Move:
+    """A function that goes back to what it was before us."""
+
+    function: model.Function
+    driver: str | None
+    override: str | None
+
+    def __str__(self):
+        return (f'  {self.function.address}: {self.function.driver or "none"} '
+                f'-> {self.driver or "none"}')
+
+
+def _moves(host, functions):
+    """Which functions of a journal have to go back, and why they cannot.
+
+    :param functions: dict of address to the driver and override before us
+    :returns: (tuple of Move, list of Refusal)
+    """
+    moves, refusals = [], []
+    for address, before in sorted(functions.items()):
+        function = host.functions.get(address)
+        if function is None or (
+                function.driver == before['driver'] and
+                function.driver_override == before['override']):
+            continue
+        moves.append(Move(function, before['driver'], before['override']))
+        refusals += guard.for_release(host, function)
+    return tuple(moves), refusals
+
+
+def _give_back(root, journal, moves):
+    """Give functions back; those that fail stay in the journal.
+
+    :returns: list of what went wrong
+    """
+    lost = []
+    for move in moves:
+        try:
+            runtime.give_back(root, move.function, move.driver,
+                              move.override)
+        except exceptions.HostPrepError as error:
+            lost.append(str(error))
+        else:
+            del journal.functions[move.function.address]
+    return lost
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What ``apply`` would do."""
 
     changes: tuple
     commands: tuple
-    bindings: tuple
+    bindings: tuple     # of Target
+    releases: tuple     # of Move: taken before, and no longer wanted
     refusals: tuple
 
     @property
     def is_needed(self):
-        return bool(self.changes or self.commands or self.bindings)
+        return bool(self.changes or self.commands or self.bindings or
+                    self.releases)
 
     def text(self):
         parts = [change.diff() for change in self.changes]
         if self.commands:
             parts.append('Commands:\n' + '\n'.join(
                 '  ' + ' '.join(command) for command in self.commands))
-        if self.bindings:
-            parts.append('Drivers, now:\n' + '\n'.join(
-                f'  {target.address}: {target.function.driver or "none"} -> '
-                f'{target.driver}' for target in self.bindings))
+        if self.bindings or self.releases:
+            parts.append('\n'.join((
+                'Drivers, now:', *(str(move) for move in self.releases),
+                *(f'  {target.address}: {target.function.driver or "none"} '
+                  f'-> {target.driver}' for target in self.bindings))))
         return '\n'.join(parts) or 'Nothing to do.'
 
     def check(self):
@@ -111,12 +162,19 @@ class Work:
             wanted = writers.wanted(self.root, self.state, self.selection)
             changes = engine.changes(self.root, journal, wanted.files)
             commands += wanted.commands(change.path for change in changes)
+            if any(change.file is None for change in changes):
+                commands += [tuple(each) for each in journal.refresh]
             refusals += guard.for_files(self.selection, self.state)
-        bindings = runtime.needed(self.selection) if now else []
+        bindings, releases = (), ()
         if now:
-            refusals += guard.for_runtime(self.selection, self.state)
+            bindings = tuple(runtime.needed(self.selection))
+            releases, used = _moves(self.host, {
+                address: before
+                for address, before in journal.functions.items()
+                if address not in self.selection.addresses})
+            refusals += used + guard.for_runtime(self.selection, self.state)
         return Plan(tuple(changes), tuple(dict.fromkeys(commands)),
-                    tuple(bindings), tuple(dict.fromkeys(refusals)))
+                    bindings, releases, tuple(dict.fromkeys(refusals)))
 
     def apply(self, plan, commands=True):
         """Do what a plan says.
@@ -126,13 +184,16 @@ class Work:
         journals.prepare(self.root)
         with self.root.lock(journals.LOCK):
             journal = journals.Journal.load(self.root)
-            if plan.bindings:
+            lost = _give_back(self.root, journal, plan.releases)
+            if plan.bindings or plan.releases:
                 self._bind(journal, plan.bindings)
             if plan.changes or plan.commands:
                 wanted = writers.wanted(self.root, self.state,
                                         self.selection)
                 engine.apply(self.root, journal, plan.changes,
                              wanted.refresh, commands)
+        if lost:
+            raise exceptions.HostPrepError(' '.join(lost))
 
     def _bind(self, journal, targets):
         for target in targets:
@@ -156,25 +217,16 @@ class Restoration:
     journal: journals.Journal
     changes: tuple
     foreign: tuple
-    moves: tuple        # of (Function, driver, override)
+    moves: tuple        # of Move
     refusals: tuple
 
     @classmethod
     def load(cls, root):
         journal = journals.Journal.load(root)
         changes, foreign = engine.restoration(root, journal)
-        host = machine.read(root)
-        moves, refusals = [], []
-        for address, before in sorted(journal.functions.items()):
-            function = host.functions.get(address)
-            if function is None or (
-                    function.driver == before['driver'] and
-                    function.driver_override == before['override']):
-                continue
-            moves.append((function, before['driver'], before['override']))
-            refusals += guard.for_release(host, function)
-        return cls(root, journal, tuple(changes), tuple(foreign),
-                   tuple(moves), tuple(refusals))
+        moves, refusals = _moves(machine.read(root), journal.functions)
+        return cls(root, journal, tuple(changes), tuple(foreign), moves,
+                   tuple(refusals))
 
     @property
     def is_needed(self):
@@ -183,10 +235,8 @@ class Restoration:
     def text(self):
         parts = [change.diff() for change in self.changes]
         if self.moves:
-            parts.append('Drivers, now:\n' + '\n'.join(
-                f'  {function.address}: {function.driver or "none"} -> '
-                f'{driver or "none"}'
-                for function, driver, _override in self.moves))
+            parts.append('\n'.join((
+                'Drivers, now:', *(str(move) for move in self.moves))))
         if self.is_needed:
             return '\n'.join(parts) or 'Only the journal is left.'
         return 'Nothing to put back.'
@@ -206,7 +256,9 @@ class Restoration:
         """
         journals.prepare(self.root)
         with self.root.lock(journals.LOCK):
-            lost = self._give_back()
+            lost = _give_back(self.root, self.journal, self.moves)
+            if not lost:
+                self.journal.functions = {}
             engine.restore(self.root, self.journal, self.changes, commands)
             if lost or self.journal.pending:
                 self.journal.save(self.root)
@@ -216,17 +268,3 @@ class Restoration:
             raise exceptions.HostPrepError(
                 ' '.join(lost) + ' The files are as before: the next boot '
                 'gives the functions to their drivers.')
-
-    def _give_back(self):
-        """Give the functions back; those that fail stay in the journal."""
-        lost = []
-        failed = {}
-        for function, driver, override in self.moves:
-            try:
-                runtime.give_back(self.root, function, driver, override)
-            except exceptions.HostPrepError as error:
-                lost.append(str(error))
-                failed[function.address] = self.journal.functions[
-                    function.address]
-        self.journal.functions = failed
-        return lost

@@ -222,6 +222,7 @@ class TestApply(EngineCase):
         root = self.debian()
         self.apply(root)
         self.apply(root, base.STATE + 'initramfs: none\nbootloader: none\n')
+        self.assertEqual(('update-grub',), root.commands[-1])
         self.assertFalse(root.exists(
             '/etc/default/grub.d/60-gpu-host-prep.cfg'))
         self.assertEqual('# One in each line.\n',
@@ -239,6 +240,21 @@ class TestApply(EngineCase):
         self.assertEqual('x\n', root.text('/srv/modules'))
         self.assertTrue(os.path.islink(
             root.path('/etc/initramfs-tools/modules')))
+
+    def test_file_that_changes_while_somebody_is_asked(self):
+        root = self.debian()
+        job = self.work(root)
+        plan = job.plan()
+        root.put('/etc/initramfs-tools/modules', 'dm_crypt\n')
+        error = self.assertRaises(exceptions.HostPrepError, job.apply, plan)
+        self.assertIn('/etc/initramfs-tools/modules was changed since',
+                      str(error))
+        self.assertEqual('dm_crypt\n',
+                         root.text('/etc/initramfs-tools/modules'))
+        self.apply(root)
+        self.restore(root)
+        self.assertEqual('dm_crypt\n',
+                         root.text('/etc/initramfs-tools/modules'))
 
     def test_failed_command_is_tried_again(self):
         root = self.debian()

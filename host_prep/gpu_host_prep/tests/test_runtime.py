@@ -276,7 +276,7 @@ class TestRuntime(base.TestCase):
         root.failing.clear()
         restoration = work.Restoration.load(root)
         self.assertEqual(['0000:01:00.2'], [
-            function.address for function, _d, _o in restoration.moves])
+            move.function.address for move in restoration.moves])
         restoration.restore()
         self.assertEqual('xhci_hcd', root.driver('0000:01:00.2'))
         self.assertFalse(work.Restoration.load(root).is_needed)
@@ -297,6 +297,23 @@ class TestRuntime(base.TestCase):
         root.run = run
         self.restore(root)
         self.assertEqual('nvidia-gpu', root.driver('0000:01:00.3'))
+
+    def test_card_that_is_no_longer_wanted_goes_back(self):
+        root = self.debian(layouts.two_equal_cards())
+        first = 'cards:\n- address: "0000:01:00.0"\n'
+        second = 'cards:\n- address: "0000:02:00.0"\n'
+        self.apply(root, first)
+        plan = self.work(root, second).plan(now=True)
+        self.assertIn('0000:01:00.2: vfio-pci -> xhci_hcd', plan.text())
+        self.apply(root, second)
+        self.assertEqual('xhci_hcd', root.driver('0000:01:00.2'))
+        self.assertEqual('vfio-pci', root.driver('0000:02:00.2'))
+        self.assertFalse(self.work(root, second).plan(now=True).is_needed)
+        # A guest is not asked to give it back.
+        self.apply(root, first)
+        root.use('0000:01:00.0', '/dev/vfio/1')
+        plan = self.work(root, second).plan(now=True)
+        self.assertIn('used-by-guest', {each.code for each in plan.refusals})
 
     def test_bound_already(self):
         root = self.debian()
