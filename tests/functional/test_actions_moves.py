@@ -164,8 +164,8 @@ class MoveTest(MoveCases, actions.ActionTestCase):
         before = self.lease(server)
         self.down('host1')
         self.act(server, 'evacuate', {})
-        self.wait_for('the refusal', lambda: 'No valid host' in str(
-            self.faults(server)))
+        self.wait_until_idle(server, 'ERROR')
+        self.assertIn('No valid host', self.faults(server)[0])
         self.assertEqual('host1', self.host_of(server))
         self.assert_goes_on(server, before)
         self.assertEqual('QUEUED', self.lease(head)['status'])
