@@ -18,12 +18,10 @@ nothing here touches our own database.
 
 import copy
 import functools
-import inspect
 
 from nova.compute import task_states
 from nova.compute import utils as compute_utils
 from nova.compute import vm_states
-from nova.conductor import manager as nova_manager
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
@@ -33,48 +31,10 @@ from nova_gpu_lease.conductor import resend
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
-from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
-
-#: Methods of ComputeTaskManager, with the arguments they were tested with.
-TESTED = {
-    'schedule_and_build_instances': (
-        'context', 'build_requests', 'request_specs', 'image',
-        'admin_password', 'injected_files', 'requested_networks',
-        'block_device_mapping', 'tags'),
-    'build_instances': (
-        'context', 'instances', 'image', 'filter_properties',
-        'admin_password', 'injected_files', 'requested_networks',
-        'security_groups', 'block_device_mapping', 'legacy_bdm',
-        'request_spec', 'host_lists'),
-    'unshelve_instance': ('context', 'instance', 'request_spec'),
-    'migrate_server': (
-        'context', 'instance', 'scheduler_hint', 'live', 'rebuild', 'flavor',
-        'block_migration', 'disk_over_commit', 'reservations',
-        'clean_shutdown', 'request_spec', 'host_list'),
-    '_schedule_instances': (
-        'context', 'request_spec', 'instance_uuids', 'return_alternates'),
-    '_create_block_device_mapping': (
-        'cell', 'flavor', 'instance_uuid', 'block_device_mapping'),
-    '_delete_build_request': (
-        'context', 'build_request', 'instance', 'cell', 'instance_bdms',
-        'instance_tags'),
-    '_create_and_bind_arq_for_instance': (
-        'context', 'instance', 'hostname', 'request_spec',
-        'requested_networks'),
-    '_validate_existing_attachment_ids': ('context', 'instance', 'bdms'),
-    '_restrict_request_spec_to_cell': ('context', 'instance', 'request_spec'),
-    '_cleanup_when_reschedule_fails': (
-        'context', 'instance', 'exception', 'legacy_request_spec',
-        'requested_networks'),
-    '_bury_in_cell0': (
-        'context', 'request_spec', 'exc', 'build_requests', 'instances',
-        'block_device_mapping', 'tags'),
-}
-TESTED_RPC_MAJOR = '1'
 
 
 class LeaseFault(nova_exception.NovaException):
@@ -94,38 +54,6 @@ class SelectionLost(nova_exception.NovaException):
     """Nova chose other hosts than planned, or none."""
 
     msg_fmt = '%(reason)s'
-
-
-def check_supported():
-    """Refuse a Nova whose conductor is not the tested one.
-
-    :raises: exception.UnsupportedNova
-    """
-    manager = nova_manager.ComputeTaskManager
-    major = manager.target.version.partition('.')[0]
-    if major != TESTED_RPC_MAJOR:
-        raise exception.UnsupportedNova(
-            reason='the RPC version of its conductor is %s, not %s.x' %
-            (manager.target.version, TESTED_RPC_MAJOR))
-    for name, arguments in TESTED.items():
-        found = tuple(
-            parameter for parameter in inspect.signature(
-                _undecorated(manager, name)).parameters
-            if parameter != 'self')
-        if found != arguments:
-            raise exception.UnsupportedNova(
-                reason='%s takes (%s), not (%s)' % (
-                    name, ', '.join(found), ', '.join(arguments)))
-
-
-def _undecorated(owner, name):
-    """A method as it was written; one without arguments if there is none."""
-    method = inspect.unwrap(getattr(owner, name, lambda: None))
-    for cell in method.__closure__ or ():
-        # oslo.messaging's expected_exceptions does not say what it wraps.
-        if getattr(cell.cell_contents, '__name__', None) == name:
-            return inspect.unwrap(cell.cell_contents)
-    return method
 
 
 def find_instance(context, server_id, attrs=None):
@@ -564,19 +492,11 @@ def fail_unshelve(context, server_id, reason):
 
     :param reason: a sentence for its owner.
     """
-    _give_back(context, server_id, reason, task_states.UNSHELVING)
+    give_back(context, server_id, reason, task_states.UNSHELVING)
 
 
-def refuse_resize(context, server_id, reason):
-    """End a resize that was not begun: the server stays what it is.
-
-    :param reason: a sentence for its owner.
-    """
-    _give_back(context, server_id, reason, task_states.RESIZE_PREP)
-
-
-def _give_back(context, server_id, reason, task_state):
-    """End what is done with a server, with a fault."""
+def give_back(context, server_id, reason, task_state):
+    """Leave a server what it is, with a fault, if it is still in that task."""
     try:
         instance = find_instance(context, server_id)
     except nova_exception.InstanceNotFound:

@@ -18,6 +18,7 @@ endpoint that has a method, so everything else reaches Nova's.
 
 import datetime
 
+from nova.compute import task_states
 from nova.compute import vm_states
 from oslo_log import log as logging
 from oslo_utils import excutils
@@ -164,9 +165,10 @@ class QueueEndpoint:
             # It would have a GPU for ever.
             LOG.exception('A server is not resized, since its lease could '
                           'not be written down.', instance=instance)
-            builder.refuse_resize(
+            builder.give_back(
                 context.elevated(), instance.uuid,
-                'The lease could not be written down. Please try again.')
+                'The lease could not be written down. Please try again.',
+                task_states.RESIZE_PREP)
             return
         try:
             return self.task_mgr.migrate_server(

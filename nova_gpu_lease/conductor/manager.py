@@ -26,6 +26,7 @@ from nova_gpu_lease.conductor import endpoint
 from nova_gpu_lease.conductor import expirer
 from nova_gpu_lease.conductor import leases
 from nova_gpu_lease.conductor import reaper
+from nova_gpu_lease.conductor import supported
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -40,7 +41,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        nova_builder.check_supported()
+        supported.check()
         self.gpu_lease_creds = credentials.Credentials()
         self.additional_endpoints.insert(0, endpoint.QueueEndpoint(
             self.compute_task_mgr, self.gpu_lease_creds, self.host))
