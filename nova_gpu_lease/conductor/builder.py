@@ -26,6 +26,7 @@ from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from oslo_log import log as logging
+from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import resend
 from nova_gpu_lease.conductor import rpcapi
@@ -125,6 +126,12 @@ def last_fault(context, server_id):
     return fault.message if fault else None
 
 
+def _is_final(exc):
+    """Whether an error says that something is gone, and not away."""
+    return (isinstance(exc, nova_exception.NovaException) and
+            400 <= exc.code < 500)
+
+
 def short(reason):
     """A reason cut to what Nova keeps of the message of a fault."""
     return reason if len(reason) <= 255 else reason[:252] + '...'
@@ -192,20 +199,39 @@ class Builder:
             old = [self._prepare_again(context, again[server_id], node, cast)
                    for server_id, node in zip(server_ids, nodes)
                    if server_id in again]
-        except SelectionLost:
-            self.release(context, server_ids)
-            raise
+        except Exception:
+            # Nobody knows what was claimed when the scheduler did not answer.
+            with excutils.save_and_reraise_exception():
+                self.release(context, server_ids)
         failpoints.hit('claimed')
 
         def build():
             if new:
                 new()
             task_mgr = self._task_mgr(generations)
-            for instance, spec, selection in old:
-                resend.send(
-                    task_mgr, context, instance, spec, selection, cast)
+            try:
+                for instance, spec, selection in old:
+                    resend.send(
+                        task_mgr, context, instance, spec, selection, cast)
+            except nova_exception.UnexpectedTaskStateError:
+                raise AlreadyBegun(server_id=instance.uuid)
+            except Exception as exc:
+                if new or task_mgr.compute_rpcapi.sent:
+                    raise
+                self._nothing_begun(context, kind, server_ids, exc)
 
         return build
+
+    def _nothing_begun(self, context, kind, server_ids, exc):
+        """Take an error for a try that did not come to anything.
+
+        :raises: SelectionLost
+        """
+        LOG.info('Nothing was sent to a compute: %s', exc)
+        self.wait_again(context, kind, server_ids)
+        raise SelectionLost(reason=(
+            exc.format_message() if isinstance(
+                exc, nova_exception.NovaException) else type(exc).__name__))
 
     @staticmethod
     def _waiting_in_cell(context, server_id):
@@ -272,6 +298,10 @@ class Builder:
             context, server_id,
             ['flavor', 'system_metadata', 'pci_requests', 'info_cache',
              'metadata', 'security_groups', 'services'])
+        if (not is_waiting(instance) and
+                (instance.vm_state, instance.task_state) !=
+                (vm_states.SHELVED_OFFLOADED, None)):
+            raise AlreadyBegun(server_id=server_id)
         spec = self._fresh_spec(context, instance.uuid, cast, 1)
         if instance.task_state is None:
             # A wait that was cancelled before this one took the mark off late.
@@ -290,8 +320,15 @@ class Builder:
             failpoints.hit('claimed')
             return selected
 
-        self._task_mgr(generations, select).unshelve_instance(
-            instance._context, instance=instance, request_spec=spec)
+        task_mgr = self._task_mgr(generations, select)
+        try:
+            task_mgr.unshelve_instance(
+                instance._context, instance=instance, request_spec=spec)
+        except Exception as exc:
+            if task_mgr.compute_rpcapi.sent or _is_final(exc):
+                raise
+            self._nothing_begun(
+                context, states.KIND_UNSHELVE, [server_id], exc)
         if lost:
             # Nova cleared the task state: the server goes on waiting.
             instance.task_state = task_states.UNSHELVING
@@ -350,14 +387,19 @@ class Builder:
     def release(self, context, server_ids):
         """Delete what the servers have allocated in Placement."""
         for server_id in server_ids:
-            self.task_mgr.report_client.delete_allocation_for_instance(
-                context, server_id, force=True)
+            if self.task_mgr.report_client.delete_allocation_for_instance(
+                    context, server_id, force=True) is None:
+                # Nova's client keeps it to itself.
+                raise nova_exception.AllocationDeleteFailed(
+                    consumer_uuid=server_id, error='Placement is away')
 
     def fail(self, context, kind, server_id, reason):
         """End a waiting server with a fault that its owner can read.
 
         :param reason: a sentence for its owner.
         """
+        # An answer of the scheduler may have been lost.
+        self.release(context, [server_id])
         if kind == states.KIND_UNSHELVE:
             fail_unshelve(context, server_id, reason)
             return
@@ -374,6 +416,8 @@ class Builder:
         if build_request is None:
             self.forget(context, server_id)
             return
+        _discard_record(context, objects.CellMapping.get_by_uuid(
+            context, objects.CellMapping.CELL0_UUID), server_id)
         self.task_mgr._bury_in_cell0(
             context, _spec_or_none(context, server_id), fault,
             build_requests=[build_request],
@@ -400,7 +444,6 @@ class Builder:
         if build_request:
             build_request.destroy()
         spec = _spec_or_none(context, instance.uuid)
-        self.release(context, [instance.uuid])
         self.task_mgr._cleanup_when_reschedule_fails(
             instance._context, instance, fault,
             spec.to_legacy_request_spec_dict() if spec else {}, None)
@@ -452,6 +495,31 @@ class Builder:
         self.release(context, [server_id])
         return True
 
+    @staticmethod
+    def take_back(context, server_id):
+        """Have a server wait again whose compute died before its claim.
+
+        Nothing holds a device that has no host yet.
+
+        :returns: whether that was so.
+        """
+        try:
+            instance = find_instance(context, server_id)
+        except nova_exception.InstanceNotFound:
+            return False
+        began = instance.task_state
+        waits = {(vm_states.BUILDING, None): task_states.SCHEDULING,
+                 (vm_states.SHELVED_OFFLOADED, task_states.SPAWNING):
+                     task_states.UNSHELVING}.get((instance.vm_state, began))
+        if waits is None or instance.host is not None:
+            return False
+        instance.task_state = waits
+        try:
+            instance.save(expected_task_state=[began])
+        except nova_exception.UnexpectedTaskStateError:
+            return False
+        return True
+
     def discard_orphan(self, context, server_id, host):
         """Remove the record of a server that its InstanceMapping lacks.
 
@@ -462,14 +530,19 @@ class Builder:
         """
         try:
             mapping = objects.HostMapping.get_by_host(context, host)
-            instance = objects.Instance.get_by_uuid(
-                cell_context(context, mapping.cell_mapping), server_id)
-        except (nova_exception.HostMappingNotFound,
-                nova_exception.InstanceNotFound):
+        except nova_exception.HostMappingNotFound:
             return
-        LOG.info('The record that a dead dispatcher left is removed.',
-                 instance=instance)
-        instance.destroy(hard_delete=True)
+        _discard_record(context, mapping.cell_mapping, server_id)
+
+    def discard_unmapped(self, context, server_id, host):
+        """The same for a server that its owner may have deleted since."""
+        try:
+            mapping = objects.InstanceMapping.get_by_instance_uuid(
+                context, server_id)
+        except nova_exception.InstanceMappingNotFound:
+            return
+        if mapping.cell_mapping is None:
+            self.discard_orphan(context, server_id, host)
 
     @staticmethod
     def forget(context, server_id):
@@ -509,6 +582,18 @@ def give_back(context, server_id, reason, task_state):
     if instance.task_state == task_state:
         instance.task_state = None
         instance.save()
+
+
+def _discard_record(context, cell, server_id):
+    """Remove the record of a server that is not mapped to a cell yet."""
+    try:
+        instance = objects.Instance.get_by_uuid(
+            cell_context(context, cell), server_id)
+    except nova_exception.InstanceNotFound:
+        return
+    LOG.info('The record that a dead dispatcher left is removed.',
+             instance=instance)
+    instance.destroy(hard_delete=True)
 
 
 def _spec_or_none(context, server_id):

@@ -26,6 +26,7 @@ from oslo_log import log as logging
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import reaper
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
@@ -44,6 +45,8 @@ STUCK = 4
 NEW = datetime.timedelta(minutes=1)
 STANDS = datetime.timedelta(minutes=5)
 
+#: The time before a request that could not be settled is looked at again.
+UNSETTLED = datetime.timedelta(seconds=5)
 #: The time before the first of several looks, see Dispatcher._next_time.
 CLAIMED = datetime.timedelta(seconds=1)
 
@@ -120,6 +123,10 @@ class Dispatcher:
         for request in waiting:
             answer = survey['requests'].get(request.uuid)
             if answer is None:
+                if not self._waiting_leases(request):
+                    # What was begun with it was broken off.
+                    self._move(request, reaper.over(
+                        request, states.REQUEST_CANCELLED))
                 continue
             if self._is_hopeless(request, answer, now):
                 self._fail(context, request, 'never', answer['never'])
@@ -209,9 +216,10 @@ class Dispatcher:
             build = self._prepare(request, list(planned), nodes)
         except nova_builder.AlreadyBegun as exc:
             LOG.warning('%s', exc)
-            self._settle(context, request)
+            self._settle(context, request, servers=list(planned))
         except (nova_builder.LeaseFault, exception.UserGone) as exc:
-            self._settle(context, request, fault=_text(exc))
+            self._settle(context, request, fault=_text(exc),
+                         servers=list(planned))
         except Exception as exc:
             # Whatever is away may be back soon, and nothing was begun.
             LOG.info('Request %s could not be started.', request.uuid,
@@ -235,13 +243,16 @@ class Dispatcher:
     def _build(self, context, request, server_ids, build):
         try:
             build()
+        except nova_builder.AlreadyBegun as exc:
+            LOG.warning('%s', exc)
+            self._settle(context, request, servers=server_ids)
         except nova_builder.SelectionLost as exc:
             self._requeue(request, server_ids, _text(exc))
         except Exception as exc:
             # Nova puts the servers that it created into ERROR, and raises.
             LOG.exception('Request %s could not be started.', request.uuid)
             self._settle(
-                context, request, begun=True,
+                context, request, begun=True, servers=server_ids,
                 fault='The server could not be started: %s' % _text(exc))
         else:
             # What it was built from is kept until it runs.
@@ -274,16 +285,26 @@ class Dispatcher:
             next_attempt_at=clock.now() + datetime.timedelta(seconds=wait))
 
     def _fail(self, context, request, code, reason):
-        """End a waiting request with a fault for its owner."""
+        """End a waiting request with a fault for its owner.
+
+        One that cannot be ended now must not keep the others waiting.
+        """
         LOG.info('Request %(request)s fails: %(reason)s',
                  {'request': request.uuid, 'reason': reason})
+        try:
+            self._fail_servers(context, request, code, reason)
+        except Exception:
+            LOG.exception('Request %s could not be failed; that is tried '
+                          'again.', request.uuid)
+
+    def _fail_servers(self, context, request, code, reason):
         servers = [lease.server_id for lease in self._waiting_leases(request)]
         for server_id in servers:
             self.builder.fail(context, request.kind, server_id, reason)
         self._hopeless.pop(request.uuid, None)
-        self._move(request, states.REQUEST_FAILED, reason=reason,
-                   reason_code=code, lease_state=states.LEASE_CANCELLED,
-                   servers=servers)
+        self._move(request, reaper.over(request, states.REQUEST_FAILED),
+                   reason=reason, reason_code=code,
+                   lease_state=states.LEASE_CANCELLED, servers=servers)
 
     def _move(self, request, state, **values):
         try:
@@ -312,6 +333,9 @@ class Dispatcher:
         now = clock.now()
         times = [now + datetime.timedelta(
             seconds=CONF.gpu_lease.dispatch_interval)]
+        if db.requests_in([states.REQUEST_DISPATCHING]):
+            # They could not be settled; what was away may be back soon.
+            times.append(now + UNSETTLED)
         waiting = db.requests_in([states.REQUEST_QUEUED])
         if waiting and self._host_down:
             # It may be up again with its next report: nobody tells when the

@@ -92,7 +92,8 @@ class Expirer:
         if lease.state not in states.LEASE_CURRENT:
             return False
         if instance.vm_state == vm_states.SHELVED_OFFLOADED:
-            if instance.task_state is None:
+            if instance.task_state in (None, task_states.UNSHELVING):
+                # Or its owner was quicker to want it back.
                 self._over(lease, states.ENDED_SHELVED)
                 return False
             return True

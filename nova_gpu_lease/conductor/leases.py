@@ -94,11 +94,11 @@ class LeaseEndpoint:
     def build_allowed(self, context, server_id, host, generation=None):
         lease = db.lease_current(server_id)
         if lease is None:
-            # A server without a lease, or whose build was given up: only the
-            # first may be built.
-            return not _given_up(server_id)
+            # Every cast for a server with a lease has a stamp: this one is
+            # for one without, or the lease was over before it came.
+            return generation is None
         if (lease.state != states.LEASE_BUILDING or lease.host != host or
-                generation not in (None, lease.generation)):
+                lease.generation != generation):
             return False
         # From now on nobody takes the server back without asking Nova.
         return db.lease_set(lease, attempt_started_at=clock.now())
@@ -231,13 +231,6 @@ class LeaseEndpoint:
                  instance_uuid=lease.server_id)
         return db.lease_transition(lease, state, self.host, reason=reason,
                                    reason_code=code)
-
-
-def _given_up(server_id):
-    try:
-        return db.lease_get(server_id).state == states.LEASE_CANCELLED
-    except exception.LeaseNotFound:
-        return False
 
 
 def _auto_extended(lease):

@@ -119,7 +119,10 @@ class LostCasts:
             payload.Cast(image={}, requested_networks=None,
                          block_device_mapping=None, tags=None),
             spec, [server])
-        row = db.request_create(request, leases, self.host)
+        # Not QUEUED for a moment: it would be started.
+        row = db.request_create(
+            request, leases, self.host, state=states.REQUEST_DISPATCHING,
+            lease_state=states.LEASE_QUEUED)
         db.request_transition(
             row, states.REQUEST_FAILED, self.host, reason=UNSHELVE_LOST,
             reason_code='lost', lease_state=states.LEASE_CANCELLED)

@@ -86,8 +86,9 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
 
     def _gpu_lease_dispatch(self, first):
         interval = CONF.gpu_lease.dispatch_interval
-        if first:
-            self.gpu_lease_reaper.recover()
+        # Nobody else dispatches: those of a dead one, and those that could
+        # not be settled before.
+        self.gpu_lease_reaper.recover()
         deletions = db.deletions_value()
         sweep = (first or self._gpu_lease_swept_at is None or
                  time.monotonic() - self._gpu_lease_swept_at >= interval)

@@ -68,7 +68,8 @@ class Reaper:
             with _each('request', request.uuid):
                 self.settle(context, request)
 
-    def settle(self, context, request, fault=None, begun=False):
+    def settle(self, context, request, fault=None, begun=False,
+               servers=None):
         """Find out how far the start of a request got, and go on from there.
 
         Servers that a compute works on are left alone; others go back into
@@ -80,6 +81,10 @@ class Reaper:
             speaks against another try.
         :param begun: whether the fault came while Nova started the servers:
             those that are in a cell by then may be tried again.
+        :param servers: ids of the servers that were to be started; others of
+            the request were sent to their computes before. None: not known.
+        :raises: whatever keeps one of them from being settled: the request
+            stays as it is, to be settled later.
         """
         if not db.request_set(request, next_attempt_at=None):
             # This process stood still, and another one has taken over.
@@ -87,9 +92,9 @@ class Reaper:
                 table='Request', id=request.uuid, state=request.state,
                 generation=request.generation)
         for lease in db.leases_of(request.id):
-            if lease.state == states.LEASE_BUILDING:
-                with _each('lease', lease.uuid):
-                    self._settle_server(context, request, lease, fault, begun)
+            if lease.state == states.LEASE_BUILDING and (
+                    servers is None or lease.server_id in servers):
+                self._settle_server(context, request, lease, fault, begun)
         # Counted afresh: an earlier try may have been broken off here.
         leases = db.leases_of(request.id)
         waiting = [lease.server_id for lease in leases
@@ -111,10 +116,13 @@ class Reaper:
             return
         if fate == _IN_CELL and (fault is None or begun):
             if lease.attempt_started_at is None:
-                self._take_back(lease, fault)
+                with _each('lease', lease.uuid):
+                    # Changed by now: a compute has just begun it.
+                    self._take_back(lease, fault)
             return
         if fate in (_NOT_STARTED, _IN_CELL):
-            if request.kind == states.KIND_CREATE and lease.host:
+            if (fate == _NOT_STARTED and lease.host and
+                    request.kind == states.KIND_CREATE):
                 self.builder.discard_orphan(
                     context, lease.server_id, lease.host)
             if fault is None:
@@ -123,12 +131,15 @@ class Reaper:
             self.builder.fail(context, request.kind, lease.server_id, fault)
         self.builder.release(context, [lease.server_id])
         if fate == _DELETED:
+            if lease.host and request.kind == states.KIND_CREATE:
+                self.builder.discard_unmapped(
+                    context, lease.server_id, lease.host)
             self.builder.forget(context, lease.server_id)
             code, reason = 'deleted', 'the server was deleted'
         else:
             code = 'start_failed'
             reason = fault or nova_builder.last_fault(
-                context, lease.server_id)
+                context, lease.server_id) or 'Nova ended it'
         db.lease_transition(lease, states.LEASE_CANCELLED, self.host,
                             reason=reason, reason_code=code)
 
@@ -159,6 +170,11 @@ class Reaper:
         if nova_builder.is_waiting(instance):
             return _IN_CELL
         if instance.vm_state == vm_states.ERROR:
+            return _FAILED
+        if (request.kind == states.KIND_UNSHELVE and
+                instance.vm_state != vm_states.SHELVED_OFFLOADED and
+                instance.task_state is None and instance.host is None):
+            # An operator reset its state while it waited.
             return _FAILED
         if (request.kind == states.KIND_UNSHELVE and
                 instance.task_state is None and
@@ -209,24 +225,27 @@ class Reaper:
                 nova_builder.server_of(context, server_id) is None)
 
     def _cancel(self, context, request_uuid, leases):
+        because = {'reason': 'the server was deleted while it waited',
+                   'reason_code': 'deleted'}
         for lease in leases:
             self.builder.forget(context, lease.server_id)
-            db.lease_transition(
-                lease, states.LEASE_CANCELLED, self.host,
-                reason='the server was deleted while it waited',
-                reason_code='deleted')
         request = db.request_get(request_uuid)
-        if request.state != states.REQUEST_QUEUED:
-            return
+        gone = [lease.server_id for lease in leases]
         left = [lease for lease in db.leases_of(request.id)
-                if lease.state == states.LEASE_QUEUED]
-        if left:
-            db.request_set(request, num_servers=len(left))
-        else:
+                if lease.state == states.LEASE_QUEUED and
+                lease.server_id not in gone]
+        if request.state == states.REQUEST_QUEUED and not left:
+            # By one transaction: a request of which nothing waits would keep
+            # others waiting.
             db.request_transition(
-                request, states.REQUEST_CANCELLED, self.host,
-                reason='the server was deleted while it waited',
-                reason_code='deleted')
+                request, over(request, states.REQUEST_CANCELLED), self.host,
+                lease_state=states.LEASE_CANCELLED, servers=gone, **because)
+            return
+        for lease in leases:
+            db.lease_transition(lease, states.LEASE_CANCELLED, self.host,
+                                **because)
+        if request.state == states.REQUEST_QUEUED:
+            db.request_set(request, num_servers=len(left))
 
     def free_cancelled(self):
         """Free the servers that are not to be unshelved any more.
@@ -273,12 +292,18 @@ class Reaper:
             if again.requeue(lease, reason, self.host):
                 return
             code, reason = 'build_failed', again.last_words(lease, reason)
-        elif fate == _IN_CELL and lease.updated_at < late:
+        elif lease.updated_at < late and (
+                fate == _IN_CELL or fate == _STARTED and
+                self.builder.take_back(context, lease.server_id)):
             reason = 'no compute began to build the server within %s' % (
                 duration.format(CONF.gpu_lease.build_timeout))
             if again.requeue(lease, reason, self.host):
                 return
             code, reason = 'build_timeout', again.last_words(lease, reason)
+            # From here on no compute may begin it.
+            lease = db.lease_transition(
+                lease, states.LEASE_QUEUED, self.host, exact=True,
+                attempt_started_at=None)
             if not self.builder.give_up(context, lease.server_id, reason):
                 return
         else:
@@ -328,6 +353,20 @@ class Reaper:
             with _each('request', request.uuid):
                 if self.creds.revoke_trust(request.trust_id):
                     db.request_set(request, trust_id=None, token=None)
+
+
+def over(request, state):
+    """The state of a request of which nothing waits any more.
+
+    :param state: the one it goes to if nothing is left of it.
+    :returns: PLACED as long as another server of it is being built, or runs:
+        its build may fail yet.
+    """
+    if any(lease.state in states.LEASE_CURRENT and
+           lease.state != states.LEASE_QUEUED
+           for lease in db.leases_of(request.id)):
+        return states.REQUEST_PLACED
+    return state
 
 
 def _time_left(request):

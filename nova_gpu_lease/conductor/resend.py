@@ -75,6 +75,8 @@ class StampedComputeAPI:
         self._rpcapi = rpcapi
         self._name = name
         self._generations = generations
+        #: The ids of the servers that were sent to a compute.
+        self.sent = set()
 
     def __getattr__(self, name):
         return getattr(self._rpcapi, name)
@@ -94,6 +96,7 @@ class StampedComputeAPI:
         # it where a host was forced or [scheduler] max_attempts is 1.
         properties.setdefault('retry', {'num_attempts': 1, 'hosts': []})
         failpoints.hit('cast')
+        self.sent.add(instance.uuid)
         getattr(self._rpcapi, method)(
             context, instance=instance, filter_properties=properties,
             **kwargs)

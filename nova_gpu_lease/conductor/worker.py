@@ -76,6 +76,8 @@ class Leader(threading.Thread):
                 self._tick()
             except Exception:
                 LOG.exception('The GPU lease database does not answer.')
+                # Whoever holds the lock could not beat either.
+                self._seen = None
             if self.stopping.wait(BEAT):
                 # A round that still runs is not to be taken over.
                 time.sleep(min(BEAT, 0.2))

@@ -45,8 +45,10 @@ class GPUDriver(fake.FakeDriver):
     fail_snapshot = set()
     #: {host: an Event that each spawn waits for}
     hold_spawn = {}
-    #: (server name, host) of each spawn that was begun.
+    #: (server name, host) of each spawn that was begun, and the names of
+    #: servers that had to wait.
     spawns = []
+    holds = []
 
     vcpus = 32
     memory_mb = 65536
@@ -68,6 +70,7 @@ class GPUDriver(fake.FakeDriver):
 
     def spawn(self, context, instance, *args, **kwargs):
         if self._host in self.hold_spawn:
+            self.holds.append(instance.display_name)
             self.hold_spawn[self._host].wait(60)
         self.spawns.append((instance.display_name, self._host))
         if {instance.display_name, self._host} & self.fail_spawn:
@@ -94,7 +97,8 @@ class GPUDriverFixture(fixtures.Fixture):
     def _setUp(self):
         self.driver = type('GPUDriver', (GPUDriver,), {
             'layout': self.layout, 'fail_spawn': set(),
-            'fail_snapshot': set(), 'hold_spawn': {}, 'spawns': []})
+            'fail_snapshot': set(), 'hold_spawn': {}, 'spawns': [],
+            'holds': []})
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.fake.GPUDriver', self.driver))
 

@@ -159,6 +159,42 @@ class AgainTest(AgainCases, base.CloudTestCase):
                              self.virt.driver.spawns].count('pair-1'))
         self.assert_no_leaks()
 
+    def test_what_is_gone_at_a_further_try_fails_with_a_fault(self):
+        image = self.glance.create(None, {
+            'name': 'short-lived', 'disk_format': 'raw',
+            'container_format': 'bare'})
+        self.virt.driver.fail_spawn.add('unlucky')
+        with self.virt.hold('host1'), self.virt.hold('host2'):
+            server = self.create('unlucky', imageRef=image['id'])
+            self.wait_for('the build', lambda: self.virt.driver.holds)
+            self.glance.delete(None, image['id'])
+        self.wait_for_status(server, 'ERROR')
+        self.assertIn(image['id'],
+                      self.api.get_server(server)['fault']['message'])
+        self.wait_for_lease(server, 'CANCELLED')
+        self.assert_no_leaks()
+
+    def test_rest_of_a_gang_whose_sibling_was_deleted(self):
+        self.virt.driver.fail_spawn.update(('pair-1', 'pair-2'))
+        self.flags(max_build_attempts=2, group='gpu_lease')
+        full = None
+        with self.virt.hold('host2'):
+            one, two = self.create_gang('pair', 2)
+            # One fails and waits; the other is being built.
+            failed = self.wait_for('a failed one', lambda: next(
+                (server for server in (one, two) if db.lease_current(
+                    server) and db.lease_current(server).build_attempts),
+                None))
+            full = self.create('full', flavor=self.flavor(''), hints={})
+            self.api.delete_server(failed)
+            self.wait_for('the end of its lease', lambda: self.lease(
+                failed)['status'] == 'CANCELLED')
+        other, = {one, two} - {failed}
+        self.wait_for_status(other, 'ERROR')
+        self.wait_for_lease(other, 'CANCELLED')
+        self.wait_for_status(full, 'ACTIVE')
+        self.assert_no_leaks()
+
     def test_what_it_is_built_from_is_kept_until_it_runs(self):
         with self.virt.hold('host1'), self.virt.hold('host2'):
             server = self.create('one')
