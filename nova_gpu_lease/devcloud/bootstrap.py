@@ -17,6 +17,7 @@ Each function looks before it creates, so that ``up`` may be repeated.
 
 import time
 
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import exceptions
 from nova_gpu_lease.devcloud import mariadb
 from nova_gpu_lease.devcloud import rest
@@ -135,9 +136,9 @@ def flavors(state):
 
 def _devices(state):
     """The number of devices that Nova knows."""
-    (count,), = mariadb.query(
-        state, 'nova', 'SELECT COUNT(*) FROM pci_devices WHERE deleted = 0')
-    return count
+    return sum(mariadb.query(
+        state, database, 'SELECT COUNT(*) FROM pci_devices '
+        'WHERE deleted = 0')[0][0] for database in cells.databases(state))
 
 
 def hosts(state, timeout=90):

@@ -21,6 +21,7 @@ import sys
 import keystoneauth1.exceptions
 
 from nova_gpu_lease.devcloud import bootstrap
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import exceptions
 from nova_gpu_lease.devcloud import glance
 from nova_gpu_lease.devcloud import keystone
@@ -100,6 +101,9 @@ class BringUp:
                            'mariadb', *needs)
             after.append(name)
         self.steps.add('databases', lambda: self._databases(fresh), *after)
+        if cells.separate(self.state) and not self.state.is_done('cells'):
+            self.steps.add('cells', lambda: self._once(
+                'cells', nova_services.create_cells), 'databases')
         if not self.state.option('stock'):
             self.steps.add(
                 'gpu_lease tables',
@@ -119,7 +123,7 @@ class BringUp:
         names = list(self.cloud.services())
         conductors = [name for name in names
                       if name.startswith('nova-conductor')]
-        bus = ('databases', 'gpu_lease tables', 'rabbitmq')
+        bus = ('databases', 'cells', 'gpu_lease tables', 'rabbitmq')
         for name in names:
             if name.startswith('nova-compute-'):
                 # Without a conductor it waits ten seconds for one.

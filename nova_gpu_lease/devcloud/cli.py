@@ -79,6 +79,10 @@ def _add_up(up):
                     help='track the GPUs in Placement (default: no)')
     up.add_argument('--conductors', type=int, metavar='N',
                     help='number of nova-conductor services (default: 1)')
+    up.add_argument('--cells', type=int, metavar='N',
+                    help='number of cells; the hosts are in them by turns, '
+                         'and with more than one each has a conductor of its '
+                         'own (default: 1)')
     up.add_argument('--stock', default=None,
                     action=argparse.BooleanOptionalAction,
                     help='Nova without this package in its hooks')
@@ -114,8 +118,8 @@ def _up(args):
     cloud = _cloud(args)
     cloud.up(hosts=args.hosts, gpus_per_host=args.gpus_per_host,
              layout=args.layout, pci_in_placement=args.pci_in_placement,
-             conductors=args.conductors, stock=args.stock,
-             settings=args.settings)
+             conductors=args.conductors, cells=args.cells,
+             stock=args.stock, settings=args.settings)
     given = getattr(args, 'state_dir', None)
     option = f' --state-dir {shlex.quote(given)}' if given else ''
     print('The cloud is up. Use it with:\n'

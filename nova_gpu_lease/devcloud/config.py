@@ -76,10 +76,10 @@ def write(state, service, sections, *path):
     return state.write(render(sections), *path)
 
 
-def messaging(state):
+def messaging(state, virtual_host=''):
     """Return the sections of a service that uses the message bus."""
     return {
-        'DEFAULT': {'transport_url': state.transport_url},
+        'DEFAULT': {'transport_url': state.transport_url(virtual_host)},
         'oslo_messaging_rabbit': {
             'rabbit_retry_interval': 1, 'rabbit_retry_backoff': 1,
             'rabbit_interval_max': 3, 'kombu_reconnect_delay': 0.5,

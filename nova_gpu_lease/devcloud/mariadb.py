@@ -24,6 +24,7 @@ import subprocess
 
 import pymysql
 
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import exceptions
 from nova_gpu_lease.devcloud import packages
 from nova_gpu_lease.devcloud import process
@@ -53,7 +54,9 @@ def _init_sql(state):
         lines += [f"CREATE USER IF NOT EXISTS {user}@'127.0.0.1';",
                   f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY "
                   f"'{password}';"]
-    for name, user in DATABASES.items():
+    extra = set(cells.databases(state)) - set(DATABASES)
+    for name, user in [*DATABASES.items(),
+                       *((name, 'nova') for name in sorted(extra))]:
         lines += [f'CREATE DATABASE IF NOT EXISTS {name};',
                   f"GRANT ALL ON {name}.* TO {user}@'127.0.0.1';"]
     return '\n'.join(lines) + '\n'

@@ -16,6 +16,7 @@ import json
 
 import nova.conf
 
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import config
 from nova_gpu_lease.devcloud import layout as layout_mod
 from nova_gpu_lease.devcloud import packages
@@ -38,12 +39,27 @@ def compute_config_file(state, host):
 def controllers(state):
     """Return the host names of the services that are not nova-compute."""
     return ['scheduler', *(f'conductor{number}' for number in
-                           range(1, state.option('conductors') + 1))]
+                           range(1, state.option('conductors') + 1)),
+            *(f'conductor-{cell}' for cell in cells.separate(state))]
 
 
-def service_config_files(state, host):
-    """Return the files of a controller's service, which has its own host."""
-    return [config_file(state), state.path('etc', 'nova', f'{host}.conf')]
+def service_config_files(state, host, cell=None):
+    """Return the files of a controller's service, which has its own host.
+
+    :param cell: the name of the cell whose conductor it is
+    """
+    return [cell_config_file(state, cell) if cell else config_file(state),
+            state.path('etc', 'nova', f'{host}.conf')]
+
+
+def cell_config_file(state, cell):
+    """Return the path of the nova.conf of a cell's conductor."""
+    return state.path('etc', f'nova-{cell}', 'nova.conf')
+
+
+def manage_config_files(state, cell='cell1'):
+    """Return the files of nova-manage, for what concerns one cell."""
+    return [config_file(state), state.path('etc', 'nova', f'{cell}.conf')]
 
 
 def configure(state):
@@ -56,6 +72,13 @@ def configure(state):
     state.make('nova', 'lock')
     config.write(state, 'nova', _controller(state),
                  'etc', 'nova', 'nova.conf')
+    for cell in cells.names(state):
+        state.write(config.render({'database': {
+            'connection': state.database(cells.database(cell), 'nova')}}),
+            'etc', 'nova', f'{cell}.conf')
+    for cell in cells.separate(state):
+        config.write(state, 'nova', _cell_conductor(state, cell),
+                     'etc', f'nova-{cell}', 'nova.conf')
     for host in controllers(state):
         state.write(config.render({'DEFAULT': {'host': host}}),
                     'etc', 'nova', f'{host}.conf')
@@ -68,7 +91,7 @@ def _configure_host(state, host):
     home = state.make('hosts', host.name)
     state.write(json.dumps(_host_dict(host), indent=1),
                 'hosts', host.name, 'host.json')
-    sections = _common(state)
+    sections = _common(state, cells.of_host(state, host.name))
     sections['DEFAULT'].update({
         'host': host.name, 'state_path': home, 'compute_driver': DRIVER,
         'instances_path': state.make('hosts', host.name, 'instances')})
@@ -107,9 +130,13 @@ def _aliases(state):
         for model, product_id in state.layout.models.items()]
 
 
-def _common(state):
-    """Return the sections that every service of Nova has."""
-    sections = config.messaging(state)
+def _common(state, cell=None):
+    """Return the sections that every service of Nova has.
+
+    :param cell: the name of its cell; None for what serves the API
+    """
+    sections = config.messaging(
+        state, cells.virtual_host(state, cell) if cell else '')
     sections['DEFAULT'].update({
         'my_ip': state_mod.HOST,
         'report_interval': 2, 'service_down_time': SERVICE_DOWN_TIME,
@@ -141,11 +168,12 @@ def _common(state):
     return sections
 
 
-def _controller(state):
+def _controller(state, cell=None):
     """Return the sections of nova-api, nova-conductor, nova-scheduler."""
-    sections = _common(state)
+    sections = _common(state, cell)
     sections['DEFAULT']['state_path'] = state.path('nova')
-    sections['database'] = {'connection': state.database('nova'),
+    database = (cells.database(cell) if cell else cells.api_database(state))
+    sections['database'] = {'connection': state.database(database, 'nova'),
                             **config.pool()}
     sections['api_database'] = {
         'connection': state.database('nova_api', 'nova'), **config.pool()}
@@ -157,6 +185,13 @@ def _controller(state):
         sections['gpu_lease'] = {'encryption_keys': state.data['fernet_key']}
         sections['gpu_lease_database'] = {
             'connection': state.database('gpu_lease')}
+    return sections
+
+
+def _cell_conductor(state, cell):
+    """Return the sections of a nova-conductor that serves one cell."""
+    sections = _controller(state, cell)
+    del sections['api_database']
     return sections
 
 

@@ -15,6 +15,7 @@
 import os
 import sys
 
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import mariadb
 from nova_gpu_lease.devcloud import nova
 from nova_gpu_lease.devcloud import packages
@@ -32,10 +33,12 @@ _CELL_DATABASE = _CELL_TRANSPORT + '%s?{query}'
 _MARGIN = 6
 
 
-def _manage(state, name, *arguments):
+def _manage(state, name, *arguments, cell='cell1'):
+    files = []
+    for path in nova.manage_config_files(state, cell):
+        files += ['--config-file', path]
     tool.run(state, name, [
-        packages.script('nova-manage'), '--config-file',
-        nova.config_file(state), *arguments])
+        packages.script('nova-manage'), *files, *arguments])
 
 
 def sync_api(state):
@@ -61,6 +64,23 @@ def create_cell(state):
             '--transport-url', _CELL_TRANSPORT)
 
 
+def create_cells(state):
+    """Make the other cells, and give each a message bus of its own."""
+    for cell in cells.separate(state):
+        transport = _CELL_TRANSPORT + cells.virtual_host(state, cell)
+        if cell == 'cell1':
+            mariadb.query(state, 'nova_api', 'UPDATE cell_mappings '
+                          'SET transport_url = %s WHERE name = %s',
+                          transport, cell)
+            continue
+        _manage(state, f'nova-create-{cell}', 'cell_v2', 'create_cell',
+                '--name', cell, '--database_connection',
+                _CELL_DATABASE % cells.database(cell),
+                '--transport-url', transport)
+        _manage(state, f'nova-db-sync-{cell}', 'db', 'sync', '--local_cell',
+                cell=cell)
+
+
 def sync_leases(state):
     """Create or upgrade the tables of the leases."""
     tool.run(state, 'gpu-lease-db-sync', [
@@ -77,20 +97,23 @@ def api(state):
          'OS_NOVA_CONFIG_FILES': 'api-paste.ini;nova.conf'})
 
 
-def _serves(state, binary, topic, host):
+def _serves(state, binary, topic, host, cell):
     """Tell whether a service takes RPCs and Nova counts it as up."""
-    if not rabbitmq.consumers(state, f'{topic}.{host}'):
+    if not rabbitmq.consumers(
+            state, f'{topic}.{host}',
+            cells.virtual_host(state, cell) if cell else ''):
         return False
+    database = (cells.database(cell) if cell else cells.api_database(state))
     # A new service has not reported yet, but was created just now.
     rows = mariadb.query(
-        state, 'nova', 'SELECT 1 FROM services WHERE `binary` = %s AND '
+        state, database, 'SELECT 1 FROM services WHERE `binary` = %s AND '
         'host = %s AND deleted = 0 AND COALESCE(last_seen_up, created_at) > '
         'UTC_TIMESTAMP() - INTERVAL %s SECOND',
         binary, host, nova.SERVICE_DOWN_TIME - _MARGIN)
     return bool(rows)
 
 
-def _service(state, name, module, files, topic, host):
+def _service(state, name, module, files, topic, host, cell=None):
     arguments = []
     for path in files:
         arguments += ['--config-file', path]
@@ -100,7 +123,7 @@ def _service(state, name, module, files, topic, host):
              failpoints.VARIABLE: str(state.path('failpoints'))},
         command=[sys.executable, '-m', 'nova_gpu_lease.devcloud.launch',
                  module, *arguments],
-        ready=lambda: _serves(state, f'nova-{topic}', topic, host))
+        ready=lambda: _serves(state, f'nova-{topic}', topic, host, cell))
 
 
 def _module(state, name):
@@ -111,12 +134,16 @@ def _module(state, name):
 def conductors(state):
     """Return the Services that run nova-conductor."""
     count = state.option('conductors')
+    module = _module(state, 'conductor')
     return [_service(
         state, 'nova-conductor' if count == 1 else f'nova-conductor-{number}',
-        _module(state, 'conductor'),
-        nova.service_config_files(state, f'conductor{number}'),
+        module, nova.service_config_files(state, f'conductor{number}'),
         'conductor', f'conductor{number}')
-        for number in range(1, count + 1)]
+        for number in range(1, count + 1)] + [_service(
+            state, f'nova-conductor-{cell}', module,
+            nova.service_config_files(state, f'conductor-{cell}', cell),
+            'conductor', f'conductor-{cell}', cell)
+            for cell in cells.separate(state)]
 
 
 def scheduler(state):
@@ -135,5 +162,5 @@ def computes(state):
     return [_service(
         state, f'nova-compute-{host.name}', module,
         [nova.compute_config_file(state, host.name)],
-        'compute', host.name)
+        'compute', host.name, cells.of_host(state, host.name))
         for host in state.layout.hosts]

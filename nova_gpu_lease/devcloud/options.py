@@ -19,14 +19,17 @@ from nova_gpu_lease.devcloud import layout_file
 
 DEFAULTS = {
     'hosts': 2, 'gpus_per_host': 2, 'layout': None, 'pci_in_placement': False,
-    'conductors': 1, 'stock': False, 'settings': [],
+    'conductors': 1, 'cells': 1, 'stock': False, 'settings': [],
 }
 _FLAGS = {
     'hosts': '--hosts', 'gpus_per_host': '--gpus-per-host',
     'layout': '--layout', 'pci_in_placement': '--pci-in-placement',
-    'conductors': '--conductors', 'stock': '--stock', 'settings': '--set',
+    'conductors': '--conductors', 'cells': '--cells', 'stock': '--stock',
+    'settings': '--set',
 }
 _HARDWARE = ('hosts', 'gpus_per_host', 'layout')
+# What cannot be changed as long as there is data.
+_FIXED = (*_HARDWARE, 'cells')
 
 
 def _check(asked):
@@ -37,6 +40,8 @@ def _check(asked):
              if value is not None}
     if asked.get('conductors', 1) < 1:
         raise exceptions.DevcloudError('--conductors is at least 1.')
+    if asked.get('cells', 1) < 1:
+        raise exceptions.DevcloudError('--cells is at least 1.')
     if 'layout' in asked and ('hosts' in asked or 'gpus_per_host' in asked):
         raise exceptions.DevcloudError(
             '--layout says which hosts there are; leave --hosts and '
@@ -72,23 +77,25 @@ def update(state, asked, running):
     :raises: DevcloudError that names the options that differ
     """
     asked = _check(asked)
-    options = {**state.data['options'], **asked}
+    before = {**DEFAULTS, **state.data['options']}
+    options = {**before, **asked}
     problems = []
+    if options['cells'] != before['cells']:
+        problems.append(_FLAGS['cells'])
     if any(name in asked for name in _HARDWARE):
         if 'layout' not in asked and ('hosts' in asked or
                                       'gpus_per_host' in asked):
             options['layout'] = None
         if _layout(options) != state.layout:
             problems += [_FLAGS[name] for name in _HARDWARE if name in asked]
-        options = {**options, **{name: state.data['options'][name]
-                                 for name in _HARDWARE}}
+        options = {**options, **{name: before[name] for name in _HARDWARE}}
     if running:
         problems += [_FLAGS[name] for name in asked
-                     if name not in _HARDWARE and
-                     options[name] != state.data['options'][name]]
+                     if name not in _FIXED and
+                     options[name] != before[name]]
     if problems:
         hint = ('use "down" first, which removes it' if set(problems) &
-                {_FLAGS[name] for name in _HARDWARE}
+                {_FLAGS[name] for name in _FIXED}
                 else 'use "down --keep-state" first')
         raise exceptions.DevcloudError(
             f'The devcloud in {state.dir} was made with other values of '
@@ -99,11 +106,12 @@ def update(state, asked, running):
 
 
 def _describe(state):
-    options = state.data['options']
+    options = {**DEFAULTS, **state.data['options']}
     hosts = state.layout.hosts
     parts = [f'{len(hosts)} hosts with '
              f'{sum(len(host.gpus) for host in hosts)} GPUs',
              f'{options["conductors"]} conductors',
+             f'{options["cells"]} cells',
              '--pci-in-placement' if options['pci_in_placement']
              else '--no-pci-in-placement']
     if options['stock']:

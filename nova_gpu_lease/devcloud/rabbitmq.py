@@ -12,10 +12,15 @@
 
 """A private RabbitMQ with a port mapper (epmd) and a cookie of its own."""
 
+import base64
+import hashlib
+import json
+import secrets
 import socket
 
 import amqp
 
+from nova_gpu_lease.devcloud import cells
 from nova_gpu_lease.devcloud import packages
 from nova_gpu_lease.devcloud import process
 from nova_gpu_lease.devcloud import state as state_mod
@@ -51,12 +56,30 @@ def _environment(state):
     }
 
 
+def _definitions(state):
+    """Return the virtual hosts, and the user that may use them, as JSON."""
+    salt = secrets.token_bytes(4)
+    digest = hashlib.sha256(salt + state.password('rabbitmq').encode())
+    virtual_hosts = ['/', *cells.separate(state)]
+    return json.dumps({
+        'vhosts': [{'name': name} for name in virtual_hosts],
+        'users': [{
+            'name': 'openstack', 'tags': 'administrator',
+            'hashing_algorithm': 'rabbit_password_hashing_sha256',
+            'password_hash': base64.b64encode(
+                salt + digest.digest()).decode()}],
+        'permissions': [{
+            'user': 'openstack', 'vhost': name, 'configure': '.*',
+            'write': '.*', 'read': '.*'} for name in virtual_hosts]})
+
+
 def configure(state):
     """Write the configuration files."""
+    definitions = state.write(_definitions(state), 'rabbitmq',
+                              'definitions.json')
     state.write(f'''\
 listeners.tcp.default = {state_mod.HOST}:{state.port("rabbitmq")}
-default_user = openstack
-default_pass = {state.password("rabbitmq")}
+load_definitions = {definitions}
 loopback_users = none
 log.console = true
 log.console.level = warning
@@ -103,14 +126,16 @@ def _speaks_amqp(port):
         return connection.recv(3) == b'\x01\x00\x00'
 
 
-def consumers(state, queue):
+def consumers(state, queue, virtual_host=''):
     """Return how many connections take messages from a queue.
 
+    :param virtual_host: of the queue
     :raises: OSError if RabbitMQ does not answer
     """
     connection = amqp.Connection(
         f'{state_mod.HOST}:{state.port("rabbitmq")}', userid='openstack',
-        password=state.password('rabbitmq'), connect_timeout=5)
+        password=state.password('rabbitmq'), connect_timeout=5,
+        virtual_host=virtual_host or '/')
     try:
         connection.connect()
         return connection.channel().queue_declare(

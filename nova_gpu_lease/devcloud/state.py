@@ -222,11 +222,10 @@ class State:
         return (f'mysql+pymysql://{user}:{self.password("mariadb")}@{HOST}:'
                 f'{self.port("mariadb")}/{name}?charset=utf8')
 
-    @property
-    def transport_url(self):
-        """The URL of the message bus."""
+    def transport_url(self, virtual_host=''):
+        """Return the URL of the message bus, or of a virtual host of it."""
         return (f'rabbit://openstack:{self.password("rabbitmq")}@{HOST}:'
-                f'{self.port("rabbitmq")}/')
+                f'{self.port("rabbitmq")}/{virtual_host}')
 
     def credentials(self, project='admin'):
         """Return the keystoneauth arguments of a project's member.
