@@ -61,13 +61,17 @@ class Expirer:
         self.host = host
         self.compute_api = compute_api.API()
 
-    def run(self):
+    def run(self, still_ours):
         """Begin, watch and repeat the ends that are due.
 
+        :param still_ours: a function that tells whether the dispatcher lock
+            is still held; asked before each end.
         :returns: whether an end is under way, to be looked at again soon.
         """
         under_way = False
         for lease in db.leases_to_end(clock.now()):
+            if not still_ours():
+                break
             try:
                 under_way |= self._end(lease)
             except exception.StaleState:

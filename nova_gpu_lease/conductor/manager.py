@@ -106,7 +106,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 
     def _gpu_lease_expire(self, first):
-        busy = self.gpu_lease_expirer.run()
+        busy = self.gpu_lease_expirer.run(self._gpu_lease_may_go_on)
         seconds = (CONF.gpu_lease.poll_interval if busy else
                    min(CONF.gpu_lease.expiry_retry_interval, 5))
         return clock.now() + datetime.timedelta(seconds=seconds)

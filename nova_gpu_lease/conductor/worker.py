@@ -36,7 +36,7 @@ LOCK = 'dispatcher'
 BEAT = 1.0
 #: Seconds without a beat, by the watcher's own monotonic clock, after which
 #: the holder counts as dead. Well over a pause of the database.
-DEAD = 7.0
+DEAD = 6.0
 #: Seconds between two notes in the table of conductors.
 NOTE = 10.0
 
@@ -151,14 +151,22 @@ class Loop(threading.Thread):
         due = self._again_at is not None and clock.now() >= self._again_at
         if value == self._seen and not due:
             return
-        first, self._seen = self._seen is None, value
+        # First, and then the question: the leader, who asks the other way
+        # round, gives the lock back either before this round or after it.
         self.working = True
+        try:
+            if not self.leader.stopping.is_set():
+                self._work(value)
+        finally:
+            self.working = False
+
+    def _work(self, value):
+        first, self._seen = self._seen is None, value
         key = self.manager._record_task_start(self.name)
         try:
             self._again_at = self.function(first)
         finally:
             self.manager._record_task_end(key)
-            self.working = False
 
 
 def dispatches():

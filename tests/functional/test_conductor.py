@@ -245,6 +245,42 @@ class LeaderTest(unit_base.DatabaseTestCase):
         leader.join(30)
         self.assertTrue(db.lock_acquire(worker.LOCK, 'another')[0])
 
+    def test_no_round_begins_once_the_service_stops(self):
+        """Not even one that has just seen that the lock is its own."""
+        leader, begun = worker.Leader('host', '1'), []
+        leader._tick()
+        self.assertTrue(leader.holds())
+        loop = worker.Loop('test', leader, _Tasks(), begun.append)
+        real = db.wake_value
+
+        def wake_value():
+            leader.stopping.set()
+            leader.run()
+            return real()
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.db.api.wake_value', wake_value))
+        loop._tick()
+        self.assertTrue(db.lock_acquire(worker.LOCK, 'another')[0])
+        self.assertEqual([], begun)
+
+    def test_lock_of_a_holder_without_a_beat_is_taken(self):
+        """No clock is asked but that of the one who takes it."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.worker.DEAD', 0.5))
+        db.lock_acquire(worker.LOCK, 'dead')
+        leader = worker.Leader('host', '1')
+        leader._tick()
+        self.assertFalse(leader.holds())
+        time.sleep(0.6)
+        # It lives: what was seen is not what is there.
+        self.assertTrue(db.lock_beat(worker.LOCK, 'dead'))
+        leader._tick()
+        self.assertFalse(leader.holds())
+        time.sleep(0.6)
+        leader._tick()
+        self.assertFalse(db.lock_beat(worker.LOCK, 'dead'))
+
 
 class _Tasks:
     """What a Loop needs of Nova's manager."""
