@@ -217,6 +217,8 @@ class Dispatcher:
         except nova_builder.AlreadyBegun as exc:
             LOG.warning('%s', exc)
             self._settle(context, request, servers=list(planned))
+        except exception.StaleState as exc:
+            self._leave(context, request, exc)
         except (nova_builder.LeaseFault, exception.UserGone) as exc:
             self._settle(context, request, fault=_text(exc),
                          servers=list(planned))
@@ -229,7 +231,7 @@ class Dispatcher:
             self._build(context, request, list(planned), build)
 
     def _prepare(self, request, server_ids, nodes):
-        request = db.request_get(request.uuid)
+        request = reaper.still_begun(request)
         generations = {lease.server_id: lease.generation
                        for lease in db.leases_of(request.id)}
         tenant = self.creds.context_for(request)
@@ -242,10 +244,13 @@ class Dispatcher:
 
     def _build(self, context, request, server_ids, build):
         try:
+            reaper.still_begun(request)
             build()
         except nova_builder.AlreadyBegun as exc:
             LOG.warning('%s', exc)
             self._settle(context, request, servers=server_ids)
+        except exception.StaleState as exc:
+            self._leave(context, request, exc)
         except nova_builder.SelectionLost as exc:
             self._requeue(request, server_ids, _text(exc))
         except Exception as exc:
@@ -266,6 +271,16 @@ class Dispatcher:
         except exception.StaleState:
             LOG.warning('Request %s was taken over by another dispatcher.',
                         request.uuid)
+
+    def _leave(self, context, request, exc):
+        """Leave a request to the dispatcher that took over meanwhile.
+
+        What was claimed for servers that wait again would keep them waiting.
+        """
+        LOG.warning('This process stood still, and another one dispatches '
+                    'by now: %s', exc)
+        self.builder.release(context, [
+            lease.server_id for lease in self._waiting_leases(request)])
 
     def _requeue(self, request, server_ids, reason):
         """Back into the queue, in its old place, for another try soon.

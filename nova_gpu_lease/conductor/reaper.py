@@ -382,6 +382,25 @@ def _time_left(request):
                              datetime.timedelta(0))
 
 
+def still_begun(request):
+    """A request whose start has begun, as it is now.
+
+    A process that stood still for so long that it counted as dead finds the
+    request begun anew, or over: what it was about to do would be done to
+    another one's try.
+
+    :param request: the models.Request as it was when its start began.
+    :returns: the models.Request with all of its columns.
+    :raises: exception.StaleState
+    """
+    now = db.request_get(request.uuid)
+    if (now.state, now.generation) != (request.state, request.generation):
+        raise exception.StaleState(
+            table='Request', id=request.uuid, state=request.state,
+            generation=request.generation)
+    return now
+
+
 @contextlib.contextmanager
 def _each(what, uuid):
     """Let one row's failure be its own: the others are looked at as well."""

@@ -16,12 +16,14 @@ import threading
 import time
 
 import fixtures
+from nova.compute import task_states
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from oslo_db import exception as db_exception
 from oslo_utils import importutils
 
+from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
@@ -118,6 +120,60 @@ class ConductorTest(base.CloudTestCase):
         self.api.delete_server(full[0])
         self.wait_for_status(server, 'ACTIVE')
         self.assert_no_leaks()
+
+    def _stand_still(self, name):
+        """Let another dispatcher take over while ours stands still.
+
+        :param name: a method of the Builder, during which it does, once.
+        """
+        real = getattr(builder.Builder, name)
+        stood = []
+
+        def method(instance, *args, **kwargs):
+            if not stood:
+                stood.append(name)
+                self.manager.gpu_lease_reaper.recover()
+            return real(instance, *args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.builder.Builder.%s' % name, method))
+        return stood
+
+    def test_dispatcher_that_stood_still_starts_nothing(self):
+        # One device is left: what was claimed in vain is needed again.
+        self.wait_for_lease(self.create('other'), 'ACTIVE')
+        for name in ('check', 'prepare'):
+            stood = self._stand_still(name)
+            server = self.create(name)
+            self.wait_for_status(server, 'ACTIVE')
+            self.wait_for_lease(server, 'ACTIVE')
+            self.assertEqual([name], stood)
+            # The filter of the scheduler keeps the first from a claim.
+            self.assertEqual(name == 'prepare', 'This process stood still'
+                             in self.stdlog.logger.output)
+            # Nor was it a try that failed.
+            self.assertEqual(0, db.lease_current(server).build_attempts)
+            self.assert_no_leaks()
+            self.api.delete_server(server)
+            self.wait_for_status(server, None)
+        self.assertEqual(['other', 'check', 'prepare'],
+                         [name for name, _ in self.virt.driver.spawns])
+
+    def test_settling_of_somebody_elses_try_is_left_alone(self):
+        full = self.fill()
+        server = self.queued('waits')
+        request, = db.requests_in([states.REQUEST_QUEUED])
+        begun = db.request_transition(
+            request, states.REQUEST_DISPATCHING, 'slow',
+            lease_state=states.LEASE_BUILDING)
+        self.manager.gpu_lease_reaper.recover()
+        self.assertRaises(
+            exception.StaleState, self.manager.gpu_lease_reaper.settle,
+            nova_context.get_admin_context(), begun, fault='it broke')
+        self.assertEqual('QUEUED', self.lease(server)['status'])
+        self.assertEqual('BUILD', self.status(server))
+        self.api.delete_server(full[0])
+        self.wait_for_status(server, 'ACTIVE')
 
     def _cell_context(self, context):
         targeted = nova_context.get_admin_context()
