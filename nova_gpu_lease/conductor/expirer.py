@@ -47,6 +47,16 @@ MAX_RETRY = 600
 _SHELVING = (task_states.SHELVING, task_states.SHELVING_IMAGE_PENDING_UPLOAD,
              task_states.SHELVING_IMAGE_UPLOADING,
              task_states.SHELVING_OFFLOADING)
+#: What takes no longer than expiry_timeout unless it was broken off.
+_QUICK = (task_states.DELETING, task_states.POWERING_OFF,
+          task_states.POWERING_ON, task_states.REBOOTING,
+          task_states.REBOOT_PENDING, task_states.REBOOT_STARTED,
+          task_states.REBOOTING_HARD, task_states.REBOOT_PENDING_HARD,
+          task_states.REBOOT_STARTED_HARD, task_states.PAUSING,
+          task_states.UNPAUSING, task_states.SUSPENDING,
+          task_states.RESUMING)
+#: After so many tries a snapshot is held for broken off, and not for slow.
+SLOW = 4
 
 
 class Expirer:
@@ -127,8 +137,32 @@ class Expirer:
                 seconds=CONF.gpu_lease.expiry_timeout):
             self._failed(lease, 'the server is still %s' %
                          instance.task_state)
+            if (instance.task_state in _QUICK or
+                    (instance.task_state in _SHELVING and
+                     lease.attempts + 1 >= SLOW)):
+                self._free(lease, instance)
             return False
         return True
+
+    def _free(self, lease, instance):
+        """Take a server from a task that nobody does any more.
+
+        Nova leaves it so when a service dies in the middle, the conductor
+        that a compute was just asking for example. What was asked for is
+        asked for again: a delete at once, all else by the next try.
+        """
+        stuck = instance.task_state
+        LOG.warning('The server has been %s for so long that nobody can be '
+                    'at it any more; it is freed from that.', stuck,
+                    instance=instance)
+        instance.task_state = None
+        try:
+            instance.save(expected_task_state=[stuck])
+        except (nova_exception.InstanceNotFound,
+                nova_exception.UnexpectedTaskStateError):
+            return
+        if stuck == task_states.DELETING:
+            self._call(lease, self.compute_api.delete)
 
     def _begin(self, lease, instance):
         delete = _deletes(lease)

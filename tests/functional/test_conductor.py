@@ -264,6 +264,38 @@ class ConductorTest(base.CloudTestCase):
         self.wait_for_lease(server, 'EXPIRED')
         self.wait_for_status(server, None)
 
+    def _busy_for_ever(self, name, task_state):
+        """A server whose lease ends while a dead service has left it busy."""
+        self.flags(expiry_timeout='1s', expiry_retry_interval='1s',
+                   group='gpu_lease')
+        server = self.create(name, hints={'gpu_lease': '3s'})
+        self.wait_for_lease(server, 'ACTIVE')
+        instance = self.instance(server)
+        instance.task_state = task_state
+        instance.save()
+        return server
+
+    def test_end_of_a_server_that_is_deleted_for_ever(self):
+        server = self._busy_for_ever('deleting', task_states.DELETING)
+        self.wait_for_status(server, None)
+        self.wait_for_lease(server, 'RELEASED')
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        self.assert_no_leaks()
+
+    def test_end_of_a_server_that_reboots_for_ever(self):
+        server = self._busy_for_ever('reboots', task_states.REBOOTING_HARD)
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.assertEqual('shelved', self.wait_for_lease(
+            server, 'EXPIRED')['end_action'])
+
+    def test_end_of_a_server_that_moves_waits_for_it(self):
+        """That may be a large disk: nobody breaks it off."""
+        server = self._busy_for_ever('moves', task_states.RESIZE_MIGRATING)
+        self.wait_for('a failed try', lambda: 'still resize_migrating' in (
+            self.lease(server)['reason'] or ''))
+        self.assertEqual(task_states.RESIZE_MIGRATING,
+                         self.instance(server).task_state)
+
     def test_requested_host_is_honoured(self):
         for host in ('host2', 'host1'):
             server = self.create('on-%s' % host, api=self.admin_api,
