@@ -36,8 +36,9 @@ from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
 
-#: How long a new request stays back for its Keystone trust.
-TRUST_TIMEOUT = datetime.timedelta(seconds=20)
+#: How long a new request stays back for its Keystone trust. It is compared
+#: with the clock of the dispatcher, which may be half a minute off.
+TRUST_TIMEOUT = datetime.timedelta(seconds=60)
 
 
 class QueueEndpoint:
