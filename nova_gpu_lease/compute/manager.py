@@ -23,6 +23,7 @@ from nova.compute import manager
 from nova.compute import task_states
 from nova.compute import vm_states
 import nova.context
+import nova.exception
 from nova import objects
 from nova.objects import fields
 from nova import servicegroup
@@ -41,13 +42,13 @@ LOG = logging.getLogger(__name__)
 #: The longest time that a stop waits for the timer's last round, in seconds.
 STOP_TIMEOUT = 5
 
-#: How often a conductor that is away is asked whether a build is wanted, and
-#: the seconds in between.
+#: How often a conductor that is away is asked whether a build is wanted, or
+#: told how it ended, and the seconds in between.
 ASK_TRIES = 6
 ASK_PAUSE = 10
 
-#: Methods of ComputeManager that are overridden here, with the arguments they
-#: were tested with.
+#: Methods of ComputeManager that are overridden or called here, with the
+#: arguments they were tested with.
 TESTED = {
     'post_start_hook': (),
     'cleanup_host': (),
@@ -66,9 +67,19 @@ TESTED = {
         'admin_password', 'injected_files', 'requested_networks',
         'security_groups', 'block_device_mapping', 'node', 'limits',
         'host_list', 'accel_uuids'),
+    '_build_and_run_instance': (
+        'context', 'instance', 'image', 'injected_files', 'admin_password',
+        'requested_networks', 'security_groups', 'block_device_mapping',
+        'node', 'limits', 'filter_properties', 'request_spec',
+        'accel_uuids'),
     'unshelve_instance': (
         'context', 'instance', 'image', 'filter_properties', 'node',
         'request_spec', 'accel_uuids'),
+    # And called.
+    '_shutdown_instance': (
+        'context', 'instance', 'bdms', 'requested_networks', 'notify',
+        'try_deallocate_networks'),
+    '_nil_out_instance_obj_host_and_node': ('instance',),
 }
 TESTED_RPC_MAJOR = '6'
 
@@ -176,9 +187,79 @@ class GPULeaseComputeManager(manager.ComputeManager):
         if not self._still_wanted(context, instance, filter_properties):
             # The one result that leaves the server and its allocation alone.
             return build_results.FAILED_BY_POLICY
-        return super()._do_build_and_run_instance(
-            context, instance, image, request_spec, filter_properties,
-            *args, **kwargs)
+        try:
+            return super()._do_build_and_run_instance(
+                context, instance, image, request_spec, filter_properties,
+                *args, **kwargs)
+        except messaging.MessagingException as exc:
+            if not has_gpu(instance):
+                raise
+            LOG.warning('A build was broken off, since nova-conductor did '
+                        'not answer: %s', exc, instance=instance)
+            self._give_back(context, instance, exc,
+                            (filter_properties or {}).get(rpcapi.STAMP))
+            return build_results.FAILED
+
+    def _build_and_run_instance(self, context, instance, *args, **kwargs):
+        try:
+            super()._build_and_run_instance(
+                context, instance, *args, **kwargs)
+        except messaging.MessagingException:
+            # Nova tells its conductor once that the guest runs. If that one
+            # died with it, Nova would leave the guest where it is, and give
+            # its devices to the next server.
+            if not self._guest_runs(instance):
+                raise
+            LOG.warning('The guest runs, but nova-conductor did not answer: '
+                        'it is told again.', instance=instance)
+            try:
+                self._ask(instance.save, expected_task_state=[
+                    task_states.SPAWNING, None])
+            except messaging.MessagingException:
+                self._remove_guest(context, instance)
+                raise
+
+    def _guest_runs(self, instance):
+        """Whether a build or an unshelve is over but for the saving of it."""
+        return (has_gpu(instance) and
+                instance.vm_state == vm_states.ACTIVE and
+                self.driver.instance_exists(instance))
+
+    def _ask(self, function, *args, **kwargs):
+        """Call something that takes a conductor, until one answers.
+
+        :returns: what the function returns.
+        :raises: MessagingException when none answered for so long.
+        """
+        for tries_left in reversed(range(ASK_TRIES)):
+            try:
+                return function(*args, **kwargs)
+            except messaging.MessagingException:
+                if (not tries_left or
+                        self._shutdown_in_progress.wait(ASK_PAUSE)):
+                    raise
+
+    def _remove_guest(self, context, instance):
+        if self.driver.instance_exists(instance):
+            self._shutdown_instance(
+                context, instance, self._ask(
+                    objects.BlockDeviceMappingList.get_by_instance_uuid,
+                    context, instance.uuid), try_deallocate_networks=False)
+
+    def _give_back(self, context, instance, exc, stamp):
+        """Have a server queued again whose build Nova could not even end."""
+        self._remove_guest(context, instance)
+        if instance.vm_state != vm_states.ERROR:
+            self._nil_out_instance_obj_host_and_node(instance)
+            instance.vm_state = vm_states.BUILDING
+            instance.task_state = task_states.SCHEDULING
+        try:
+            self._ask(instance.save)
+        except nova.exception.InstanceNotFound:
+            return
+        if instance.task_state == task_states.SCHEDULING:
+            self._lease_timer.build_finished(
+                instance.uuid, False, '%s' % exc, stamp)
 
     def unshelve_instance(self, context, instance, image, filter_properties,
                           *args, **kwargs):
@@ -194,8 +275,13 @@ class GPULeaseComputeManager(manager.ComputeManager):
                 context, instance, image, filter_properties, *args, **kwargs)
         except Exception as exc:
             self._lease_timer.freed()
+            # Nova tries to save what it has come to, but only once.
+            ok = False
+            if isinstance(exc, messaging.MessagingException):
+                self._ask(instance.save)
+                ok = self._guest_runs(instance)
             self._lease_timer.build_finished(
-                instance.uuid, False, '%s' % exc, stamp)
+                instance.uuid, ok, '%s' % exc, stamp)
             raise
         self._lease_timer.build_finished(instance.uuid, True, None, stamp)
 
@@ -220,17 +306,13 @@ class GPULeaseComputeManager(manager.ComputeManager):
             return True
         stamp = (filter_properties or {}).get(rpcapi.STAMP)
         reason = 'it was given up in the meantime'
-        for _ in range(ASK_TRIES):
-            try:
-                if self._lease_rpcapi.build_allowed(
-                        context, instance.uuid, self.host, stamp):
-                    failpoints.hit('build-allowed')
-                    return True
-                break
-            except messaging.MessagingException as exc:
-                reason = 'no nova-conductor said that it is wanted: %s' % exc
-                if self._shutdown_in_progress.wait(ASK_PAUSE):
-                    break
+        try:
+            if self._ask(self._lease_rpcapi.build_allowed, context,
+                         instance.uuid, self.host, stamp):
+                failpoints.hit('build-allowed')
+                return True
+        except messaging.MessagingException as exc:
+            reason = 'no nova-conductor said that it is wanted: %s' % exc
         LOG.warning('A build is dropped: %s', reason, instance=instance)
         self._lease_timer.build_finished(instance.uuid, False, reason, stamp)
         return False
