@@ -59,7 +59,17 @@ class CloudTestCase(base.BaseTestCase):
         # Every poll would be in the log of a failure, tokens and all.
         logging.getLogger('keystoneauth').setLevel(logging.WARNING)
         logging.getLogger('urllib3').setLevel(logging.WARNING)
+        logging.getLogger('amqp').setLevel(logging.WARNING)
         self.addCleanup(self._delete_servers)
+        self.addOnException(self._keep)
+
+    def _keep(self, exc_info):
+        """Copy logs and guests to $CLOUD_KEEP, if that is set."""
+        keep = os.environ.get('CLOUD_KEEP')
+        if keep:
+            for name in ('logs', 'hosts'):
+                shutil.copytree(self.cloud.state.path(name),
+                                os.path.join(keep, name), dirs_exist_ok=True)
 
     def _delete_servers(self):
         cloud = rest.client(self.cloud.state)
