@@ -89,7 +89,19 @@ functional-eventlet)
 cloud)
     # Real services on this machine: one test at a time, in order.
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-900}
+    # The whole number, which takes longer, is the suite "many".
+    export MANY_REQUESTS=${MANY_REQUESTS:-40}
     run_tests cloud tests/cloud . --serial "$@"
+    ;;
+many)
+    export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-3600}
+    run_tests many tests/cloud . --serial "${@:-test_many}"
+    ;;
+soak)
+    # Seconds that it goes on, the start of the cloud not counted.
+    export SOAK_SECONDS=${SOAK_SECONDS:-1800}
+    export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-$((SOAK_SECONDS + 900))}
+    run_tests soak tests/soak . --serial "$@"
     ;;
 perf)
     run_tests perf perf . --serial "$@"

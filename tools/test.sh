@@ -31,10 +31,12 @@ first=("$@")
 second=()
 if [ ${#first[@]} = 0 ]; then
     first=(pep8 genconfig genpolicy docs py3 functional functional-eventlet)
-    second=(cloud)
+    second=(cloud soak)
+    # A taste of it; the whole is "tox -e soak".
+    export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi
 # Minutes a suite may take before it counts as hung.
-limit=30
+limit=$((30 + ${SOAK_SECONDS:-0} / 60))
 
 began=$SECONDS
 tools/setup.sh || exit 1

@@ -1,0 +1,120 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Rounds of everything at once, and what has to hold after each.
+
+``SOAK_SEED`` repeats the choices of a run (not its timing), ``SOAK_SECONDS``
+is how long it goes on, ``CLOUD_KEEP`` is a directory that gets the services'
+logs and the guests when it fails.
+"""
+
+import datetime
+import os
+import random
+import sys
+import time
+
+from testtools import content
+
+from tests.cloud import base
+from tests.cloud import ledger
+from tests.soak import actions
+
+SEED = int(os.environ.get('SOAK_SEED') or random.SystemRandom().randrange(
+    10 ** 6))
+SECONDS = float(os.environ.get('SOAK_SECONDS') or 1800)
+#: Seconds after the last action until all has to be in order: an RPC whose
+#: server was killed is waited for, and then tried again.
+SETTLE = 180
+
+
+def say(text):
+    print(time.strftime('%H:%M:%S'), text, file=sys.stderr, flush=True)
+
+
+class SoakTest(base.CloudTestCase):
+
+    UP = {'hosts': 3, 'gpus_per_host': 2, 'conductors': 2,
+          'pci_in_placement': SEED % 2 == 1}
+    SET = (
+        # The net of the product, for events that die with a service.
+        'gpu_lease.dispatch_interval=1m', 'gpu_lease.sync_interval=1m',
+        'gpu_lease.build_timeout=40s', 'gpu_lease.expiry_retry_interval=2s',
+        'gpu_lease.expiry_timeout=15s', 'DEFAULT.rpc_response_timeout=15',
+        'DEFAULT.long_rpc_timeout=60', 'conductor.workers=2',
+        # Nova's own net for servers deleted while their host was down.
+        'DEFAULT.running_deleted_instance_poll_interval=10')
+
+    def test_soak(self):
+        say('SOAK_SEED=%d' % SEED)
+        self.rng = random.Random(SEED)
+        self.actions = actions.Actions(self.cloud, self.rng)
+        self.addOnException(self._report)
+        end = time.monotonic() + SECONDS
+        number, longest = 0, 0
+        while number == 0 or time.monotonic() < end:
+            number += 1
+            longest = max(longest, self._round(number))
+        say('%d rounds, %s; the longest took %.0f s to settle.' % (
+            number, dict(self.actions.count), longest))
+
+    def _round(self, number):
+        """Act, let it settle, and check.
+
+        :returns: the seconds that it took to settle.
+        """
+        self.told = []
+        for _ in range(self.rng.randint(15, 35)):
+            self._tell(self.actions.one())
+            self._check_now()
+            time.sleep(self.rng.uniform(0, 1.5))
+        for name in list(self.actions.down):
+            self.actions.start_one()
+            self._tell('started %s' % name)
+        self.actions.finish_moves()
+        self.cloud.fail_next('spawn', count=0)
+        self.cloud.fail_next('snapshot', count=0)
+        seconds = self._settle()
+        say('Round %d: %d actions, settled in %.0f s, %d servers.' % (
+            number, len(self.told), seconds,
+            len(ledger.Ledger(self.cloud).servers)))
+        return seconds
+
+    def _tell(self, text):
+        self.told.append('%s %s' % (
+            datetime.datetime.now(datetime.timezone.utc).strftime('%H:%M:%S'),
+            text))
+
+    def _check_now(self):
+        problems = ledger.Ledger(self.cloud).shared_devices()
+        self.assertEqual([], problems)
+
+    def _settle(self):
+        begun = time.monotonic()
+        back = datetime.datetime.now(
+            datetime.timezone.utc).replace(tzinfo=None)
+        while True:
+            look = ledger.Ledger(self.cloud)
+            problems = look.all(back)
+            if not problems:
+                return time.monotonic() - begun
+            if time.monotonic() - begun > SETTLE:
+                self.fail('After %d seconds:\n%s' % (
+                    SETTLE, '\n'.join(problems)))
+            time.sleep(1)
+
+    def _report(self, exc_info):
+        text = '\n'.join([
+            'SOAK_SEED=%d' % SEED, *getattr(self, 'told', ()),
+            str(exc_info[1]), ledger.Ledger(self.cloud).told()])
+        say(text)
+        self.addDetail('soak', content.text_content(text))
