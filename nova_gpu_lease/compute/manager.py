@@ -215,9 +215,20 @@ class GPULeaseComputeManager(manager.ComputeManager):
             try:
                 self._ask(instance.save, expected_task_state=[
                     task_states.SPAWNING, None])
+            except nova.exception.UnexpectedDeletingTaskStateError:
+                raise
+            except nova.exception.UnexpectedTaskStateError:
+                LOG.info('It was saved, only the answer was lost: its user '
+                         'works with it already.', instance=instance)
             except messaging.MessagingException:
                 self._remove_guest(context, instance)
                 raise
+        except nova.exception.BuildAbortException as exc:
+            if not (has_gpu(instance) and _is_unanswered(exc)):
+                raise
+            # Nova holds it for an error of what was asked for.
+            raise nova.exception.RescheduledException(
+                instance_uuid=instance.uuid, reason=exc.format_message())
 
     def _guest_runs(self, instance):
         """Whether a build or an unshelve is over but for the saving of it."""
@@ -332,6 +343,15 @@ def still_held(tracker, server_id):
         device.instance_uuid == server_id and device.status in (
             fields.PciDeviceStatus.ALLOCATED, fields.PciDeviceStatus.CLAIMED)
         for device in list(tracker.pci_tracker.pci_devs.objects))
+
+
+def _is_unanswered(exc):
+    """Whether an error came of a conductor that did not answer."""
+    while exc is not None:
+        if isinstance(exc, messaging.MessagingException):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def local_servers(host, context):

@@ -305,6 +305,15 @@ class Ledger:
                     server.task_state == 'unshelving' and
                     server.id in self.leases)]
 
+    def abandoned(self):
+        """Servers without a lease that are busy.
+
+        Nova leaves them so when a service dies in the middle of what it was
+        asked for; those with a lease are freed when that ends.
+        """
+        return [server for server in self.servers.values()
+                if server.task_state and server.id not in self.leases]
+
     def told(self):
         """The whole of it, for the report of a failure."""
         lines = [*map(str, self.servers.values()),

@@ -124,16 +124,17 @@ class ConductorTest(base.CloudTestCase):
     def _stand_still(self, name):
         """Let another dispatcher take over while ours stands still.
 
-        :param name: a method of the Builder, during which it does, once.
+        :param name: a method of the Builder, after which it does, once.
         """
         real = getattr(builder.Builder, name)
         stood = []
 
         def method(instance, *args, **kwargs):
+            result = real(instance, *args, **kwargs)
             if not stood:
                 stood.append(name)
                 self.manager.gpu_lease_reaper.recover()
-            return real(instance, *args, **kwargs)
+            return result
 
         self.useFixture(fixtures.MonkeyPatch(
             'nova_gpu_lease.conductor.builder.Builder.%s' % name, method))

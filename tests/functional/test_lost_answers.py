@@ -83,6 +83,27 @@ class LostAnswerTest(base.CloudTestCase):
         self.lose(self._after_spawn, done=True)
         self.assert_runs_once(self.create('one'))
 
+    def test_guest_that_its_user_reboots_meanwhile(self):
+        rebooted = []
+
+        def after_spawn(instance, kwargs):
+            if not self._after_spawn(instance, kwargs):
+                return False
+            if rebooted:
+                row = objects.Instance.get_by_uuid(
+                    instance._context, instance.uuid)
+                row.task_state = task_states.REBOOTING
+                row.save(expected_task_state=[None])
+            rebooted.append(instance.uuid)
+            return len(rebooted) == 1
+
+        self.lose(after_spawn, done=True, times=2)
+        server = self.create('one')
+        self.wait_for_status(server, 'REBOOT')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual(2, len(rebooted))
+        self.assertEqual(1, len(self.virt.driver.spawns))
+
     def test_guest_that_nobody_is_told_of_is_removed(self):
         self.lose(self._after_spawn, done=False, times=manager.ASK_TRIES + 1)
         server = self.create('one')
@@ -102,6 +123,13 @@ class LostAnswerTest(base.CloudTestCase):
             self.api.delete_server(server)
             self.wait_for_status(server, None)
             self.wait_for('free devices', lambda: self.free_devices() == 2)
+
+    def test_build_without_networks_is_queued_again(self):
+        self.lose(lambda instance, kwargs:
+                  instance.task_state == task_states.NETWORKING, done=True)
+        server = self.create('one')
+        self.assert_runs_once(server)
+        self.assertEqual(1, db.lease_current(server).build_attempts)
 
     def test_unshelved_guest_is_told_of_again(self):
         server = self.create('one', hints={'gpu_lease': '2s'})

@@ -161,6 +161,17 @@ class Actions:
                     self._act(server, {how: None}, self.admin)
             time.sleep(0.5)
 
+    def clear(self, server_id):
+        """Delete a server that Nova has left busy, as an operator would."""
+        path = '/v2.1/servers/%s' % server_id
+        try:
+            self.admin.post('nova', path + '/action', {
+                'os-resetState': {'state': 'error'}})
+            self.admin.request('nova', 'DELETE', path)
+        except ks_exc.NotFound:
+            return '%s is gone' % server_id
+        return server_id
+
     def restart(self):
         name = self._service()
         self.cloud.restart(name)

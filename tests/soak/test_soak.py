@@ -35,6 +35,9 @@ SECONDS = float(os.environ.get('SOAK_SECONDS') or 1800)
 #: Seconds after the last action until all has to be in order: an RPC whose
 #: server was killed is waited for, and then tried again.
 SETTLE = 180
+#: Seconds after which the operator clears away what Nova, and no lease, has
+#: left busy for ever.
+OPERATOR = 45
 
 
 def say(text):
@@ -100,6 +103,7 @@ class SoakTest(base.CloudTestCase):
 
     def _settle(self):
         begun = time.monotonic()
+        cleared = set()
         back = datetime.datetime.now(
             datetime.timezone.utc).replace(tzinfo=None)
         while True:
@@ -107,6 +111,12 @@ class SoakTest(base.CloudTestCase):
             problems = look.all(back)
             if not problems:
                 return time.monotonic() - begun
+            if time.monotonic() - begun > OPERATOR:
+                for server in look.abandoned():
+                    if server.id not in cleared:
+                        cleared.add(server.id)
+                        self._tell('cleared: %s' %
+                                   self.actions.clear(server.id))
             if time.monotonic() - begun > SETTLE:
                 self.fail('After %d seconds:\n%s' % (
                     SETTLE, '\n'.join(problems)))
