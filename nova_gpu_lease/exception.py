@@ -121,6 +121,30 @@ class UserGone(GPULeaseException):
                '%(reason)s')
 
 
+class TokenGone(UserGone):
+    """The token that was kept of a user's call is of no use any more."""
+
+    msg_fmt = ('Nova may no longer act for the user who asked for it: '
+               'Keystone does not take the token of that call any more. It '
+               'has expired for too long, or the user, a role or the '
+               'application credential is gone.')
+
+
+class NoCredentials(UserGone):
+    """Neither a trust nor a token could be kept of a user's call."""
+
+    msg_fmt = ('Nova cannot act for the user who asked for it: Keystone made '
+               'no trust (it makes none for application credentials), and '
+               'this cloud has no [gpu_lease] encryption_keys to keep the '
+               'token of the call with.')
+
+
+class CredentialsUndecided(GPULeaseException):
+    """It is not known yet how to act for a user: worth another try."""
+
+    msg_fmt = 'Keystone has not yet let us act for the user who asked for it.'
+
+
 class StaleState(GPULeaseException):
     """A row was changed by somebody else since it was read."""
 

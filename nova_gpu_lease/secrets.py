@@ -38,7 +38,11 @@ def available():
     return bool(conf.CONF.gpu_lease.encryption_keys)
 
 
-def _fernet():
+def _keys():
+    """The keys, the first one first.
+
+    :returns: a list of cryptography.fernet.Fernet.
+    """
     if not available():
         raise exception.NoEncryptionKey()
     keys = []
@@ -48,7 +52,11 @@ def _fernet():
         except ValueError:
             # What is wrong with it would show a part of the key.
             raise exception.InvalidEncryptionKey(number=number) from None
-    return fernet.MultiFernet(keys)
+    return keys
+
+
+def _fernet():
+    return fernet.MultiFernet(_keys())
 
 
 def encrypt(secrets):
@@ -73,3 +81,23 @@ def decrypt(text):
         return json.loads(_fernet().decrypt(text.encode('ascii')))
     except fernet.InvalidToken:
         raise exception.UnreadableSecrets() from None
+
+
+def rotate(text):
+    """Encrypt with the first key what another one was used for.
+
+    :param text: what encrypt() returned.
+    :returns: the new text; None when it has the first key already.
+    :raises: exception.NoEncryptionKey, InvalidEncryptionKey,
+        UnreadableSecrets if none of the keys is the right one.
+    """
+    keys = _keys()
+    data = text.encode('ascii')
+    try:
+        keys[0].decrypt(data)
+    except fernet.InvalidToken:
+        try:
+            return fernet.MultiFernet(keys).rotate(data).decode('ascii')
+        except fernet.InvalidToken:
+            raise exception.UnreadableSecrets() from None
+    return None

@@ -76,6 +76,8 @@ def _lease(row, position, now, show_host):
         'ended_at': time(row.ended_at),
         'end_action': row.end_action,
         'attempts': request.attempts if waits else row.attempts,
+        'last_error': row.last_error,
+        'credentials': request.credentials,
         'reason': row.reason or (request.reason if waits else None),
         'created_at': time(row.created_at),
         'updated_at': time(row.updated_at),

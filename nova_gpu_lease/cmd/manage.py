@@ -20,9 +20,11 @@ from oslo_config import cfg
 from oslo_db import exception as db_exc
 from oslo_log import log as logging
 
+from nova_gpu_lease import clock
 from nova_gpu_lease import conf
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease.db import migration
+from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import secrets
 
@@ -50,6 +52,28 @@ def _purge(command):
 
 def _generate(command):
     print(secrets.generate_key())
+
+
+def _rotate(command):
+    counts = db_api.secrets_rotate()
+    print('%(rotated)d encrypted anew, %(current)d had the first key already, '
+          '%(changed)d changed by a service meanwhile.' % counts)
+    if counts['unreadable']:
+        raise exception.UnreadableSecrets(
+            '%d cannot be decrypted with any of [gpu_lease] '
+            'encryption_keys.' % counts['unreadable'])
+
+
+def _overdue(command):
+    now = clock.now()
+    leases = db_api.leases_overdue(now, CONF.gpu_lease.expiry_timeout)
+    for lease in leases:
+        print('%s server=%s host=%s status=%s overdue=%s attempts=%d%s' % (
+            lease.uuid, lease.server_id, lease.host, lease.state,
+            duration.format(round((now - lease.expires_at).total_seconds())),
+            lease.attempts,
+            ' error=%s' % lease.last_error if lease.last_error else ''))
+    print('%d leases are overdue.' % len(leases))
 
 
 def _date(text):
@@ -93,6 +117,17 @@ def _add_commands(nouns):
     generate = verbs.add_parser(
         'generate', help='print a new key for [gpu_lease] encryption_keys')
     generate.set_defaults(func=_generate)
+    rotate = verbs.add_parser(
+        'rotate', help='encrypt what is kept with the first key, so that the '
+        'others can be taken out; may be repeated, services may run')
+    rotate.set_defaults(func=_rotate)
+
+    verbs = nouns.add_parser('lease', help='leases').add_subparsers(
+        dest='verb', required=True)
+    overdue = verbs.add_parser(
+        'overdue', help='list the leases that should be over and hold their '
+        'devices, the oldest end first')
+    overdue.set_defaults(func=_overdue)
 
 
 def main(argv=None):

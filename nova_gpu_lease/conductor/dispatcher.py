@@ -331,7 +331,11 @@ class Dispatcher:
     def _give_up_waiting(self, context):
         now = clock.now()
         for request in db.requests_in([states.REQUEST_QUEUED]):
-            if request.wait_until and request.wait_until <= now:
+            if request.credentials == states.CREDENTIALS_NONE:
+                # Said now, and not when it is the request's turn.
+                self._fail(context, request, 'no_credentials',
+                           exception.NoCredentials().format_message())
+            elif request.wait_until and request.wait_until <= now:
                 self._fail(
                     context, request, 'wait_limit',
                     'No GPU became free within the wait limit of %s. %s' % (

@@ -184,6 +184,7 @@ class QueueEndpoint:
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
         request, leases = enrolment.rows(
             context, kind, agreed, cast, spec, instances)
+        request.update(self.creds.keep(context))
         # Not before the trust is there, or its maker is dead.
         request['next_attempt_at'] = request['queued_at'] + TRUST_TIMEOUT
         failpoints.hit('cast-taken')
@@ -210,9 +211,9 @@ class QueueEndpoint:
         self._make_ready(context, row)
 
     def _make_ready(self, context, row):
-        values = self.creds.delegate(context)
+        values = self.creds.delegate(context, row)
         failpoints.hit('trust-made')
         if not db.request_set(row, next_attempt_at=None, **values):
             # It took so long that the request went on without.
-            self.creds.revoke_trust(values.get('trust_id'))
+            db.request_set(db.request_get(row.uuid), **values)
         db.wake()

@@ -13,13 +13,14 @@
 """Ends leases: shelves and offloads, or deletes, their servers.
 
 As the tenant, through Nova's own API layer, so that the snapshot and the
-actions are the tenant's. A try is begun, then watched until the server is
-where it should be; a failed one is repeated later and later, and when it has
-failed often enough the fallback applies. Run by the holder of the dispatcher
-lock.
+actions are the tenant's; as Nova's own user for a tenant for whom we may not
+act any more. A try is begun, then watched until the server is where it should
+be; a failed one is repeated later and later, and when it has failed often
+enough the fallback applies. Run by the holder of the dispatcher lock.
 """
 
 import datetime
+import random
 
 from keystoneauth1 import exceptions as ks_exc
 from nova.compute import api as compute_api
@@ -34,15 +35,20 @@ from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import resizes
+from nova_gpu_lease.conductor import standin
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
 
-#: The longest wait between two tries, in seconds.
+#: The longest wait between two tries, in seconds, and the longest after one
+#: that failed because a service was away: that may be back soon, and the
+#: devices are held.
 MAX_RETRY = 600
+MAX_OUTAGE_RETRY = 30
 
 _SHELVING = (task_states.SHELVING, task_states.SHELVING_IMAGE_PENDING_UPLOAD,
              task_states.SHELVING_IMAGE_UPLOADING,
@@ -67,9 +73,10 @@ class Expirer:
 
         :param host: the name of this service's host.
         """
-        self.creds = creds
+        self.standin = standin.StandIn(creds)
         self.host = host
         self.compute_api = compute_api.API()
+        self._overdue = 0
 
     def run(self, still_ours):
         """Begin, watch and repeat the ends that are due.
@@ -92,7 +99,18 @@ class Expirer:
                 LOG.exception('Lease %s could not be ended.', lease.uuid,
                               instance_uuid=lease.server_id)
                 self._failed(lease, str(exc))
+        self._count_overdue()
         return under_way
+
+    def _count_overdue(self):
+        count = len(db.leases_overdue(
+            clock.now(), CONF.gpu_lease.expiry_timeout))
+        if count == self._overdue:
+            return
+        self._overdue = count
+        log = LOG.warning if count else LOG.info
+        log('%d leases are overdue and hold their devices; '
+            '"nova-gpu-lease-manage lease overdue" lists them.', count)
 
     def _end(self, lease):
         admin = nova_context.get_admin_context()
@@ -106,11 +124,7 @@ class Expirer:
         if lease.state not in states.LEASE_CURRENT:
             return False
         if instance.vm_state == vm_states.SHELVED_OFFLOADED:
-            if instance.task_state in (None, task_states.UNSHELVING):
-                # Or its owner was quicker to want it back.
-                self._over(lease, states.ENDED_SHELVED)
-                return False
-            return True
+            return self._shelved(lease, instance)
         if instance.task_state is not None:
             return self._watch(lease, instance)
         if instance.vm_state == vm_states.SHELVED:
@@ -123,6 +137,23 @@ class Expirer:
                 admin, lease.server_id) or 'the server still runs')
             return False
         return self._begin(lease, instance)
+
+    def _shelved(self, lease, instance):
+        if instance.task_state not in (None, task_states.UNSHELVING):
+            return True
+        # Or its owner was quicker to want it back.
+        try:
+            note = self.standin.finish(lease, instance)
+        except (nova_exception.GlanceConnectionFailed,
+                ks_exc.ClientException) as exc:
+            # The devices are free: this can wait.
+            LOG.info('The image of a shelved server is not the owner\'s yet: '
+                     '%s', exc, instance=instance)
+            db.lease_set(lease, next_attempt_at=clock.now() +
+                         datetime.timedelta(seconds=_pause(0, True)))
+            return False
+        self._over(lease, states.ENDED_SHELVED, note)
+        return False
 
     def _watch(self, lease, instance):
         """A server that is busy: with the end, or with something else."""
@@ -172,6 +203,7 @@ class Expirer:
                 **(endings.values_of(instance) if step else
                    {'reason': 'the lease ended', 'reason_code': None})):
             return False
+        failpoints.hit('end-begun')
         if step:
             LOG.info('Lease %s ended, but its server is %s: %s.', lease.uuid,
                      instance.vm_state, step, instance=instance)
@@ -185,22 +217,27 @@ class Expirer:
         return self._call(lease, self.compute_api.shelve)
 
     def _call(self, lease, action):
-        """Ask Nova's API layer for something, as the tenant.
+        """Ask Nova's API layer for something, in the tenant's place.
 
         :returns: whether it was accepted.
         """
         try:
-            context = self._context(lease, action)
+            deletes = action in (self.compute_api.delete,
+                                 self.compute_api.force_delete)
+            context, ours = self.standin.context(lease, deletes)
             instance = nova_builder.find_instance(
                 context, lease.server_id,
                 ['flavor', 'system_metadata', 'metadata', 'pci_requests',
                  'pci_devices', 'info_cache', 'numa_topology',
                  'security_groups', 'services'])
+            if not deletes:
+                self.standin.begin(lease, instance, ours)
             try:
                 action(instance._context, instance)
             except Exception:
                 with excutils.save_and_reraise_exception():
                     self._undo(instance)
+            failpoints.hit('end-asked')
         except nova_exception.InstanceNotFound:
             return True
         except (nova_exception.GlanceConnectionFailed,
@@ -214,24 +251,6 @@ class Expirer:
         else:
             return True
         return False
-
-    def _context(self, lease, action):
-        """The context of an end: the tenant's, or, to delete, our own.
-
-        That a server is deleted at the end was agreed at the beginning:
-        neither a lock nor a user who left changes it. To keep the work takes
-        the tenant's token.
-        """
-        request = db.request_get(lease.request.uuid)
-        if action not in (self.compute_api.delete,
-                          self.compute_api.force_delete):
-            return self.creds.context_for(request)
-        try:
-            return self.creds.context_for(request).elevated()
-        except (ks_exc.ClientException, exception.GPULeaseException) as exc:
-            LOG.info('The server is deleted without a token of its user: '
-                     '%s', exc, instance_uuid=lease.server_id)
-            return nova_context.get_admin_context()
 
     @staticmethod
     def _undo(instance):
@@ -248,7 +267,8 @@ class Expirer:
             instance.task_state = None
             instance.save(expected_task_state=[began])
 
-    def _over(self, lease, how):
+    def _over(self, lease, how, note=''):
+        failpoints.hit('end-seen')
         if how == states.ENDED_DELETED and not _deletes(lease):
             db.lease_transition(
                 lease, states.LEASE_RELEASED, self.host,
@@ -256,7 +276,7 @@ class Expirer:
             return
         db.lease_transition(
             lease, states.LEASE_EXPIRED, self.host, end_action=how,
-            reason='the lease ended', reason_code='expired')
+            reason='the lease ended' + note, reason_code='expired')
         LOG.info('Lease %(lease)s is over, the server is %(how)s.',
                  {'lease': lease.uuid, 'how': how},
                  instance_uuid=lease.server_id)
@@ -268,20 +288,21 @@ class Expirer:
             fallback applies, or work would be lost for it.
         """
         lease = db.lease_get(lease.uuid)
-        attempts = lease.attempts + (not outage)
-        wait = min(CONF.gpu_lease.expiry_retry_interval * 2 ** min(
-            lease.attempts, 20), MAX_RETRY)
-        values = {
-            'attempts': attempts, 'attempt_started_at': None,
-            'next_attempt_at': clock.now() + datetime.timedelta(
-                seconds=wait)}
         reason = 'The server could not be %s (try %d): %s' % (
             'deleted' if _deletes(lease) else 'shelved', lease.attempts + 1,
             reason)
-        gives_up = (attempts >= CONF.gpu_lease.expiry_attempts and
+        values = {
+            'attempts': lease.attempts + 1,
+            'outages': lease.outages + outage,
+            'last_error': reason,
+            'attempt_started_at': None,
+            'next_attempt_at': clock.now() + datetime.timedelta(
+                seconds=_pause(lease.attempts, outage))}
+        failures = _failures(lease) + (not outage)
+        gives_up = (failures >= CONF.gpu_lease.expiry_attempts and
                     lease.state == states.LEASE_EXPIRING and not outage)
         if gives_up and CONF.gpu_lease.on_expiry_fallback == 'delete':
-            if attempts == CONF.gpu_lease.expiry_attempts:
+            if failures == CONF.gpu_lease.expiry_attempts:
                 values['next_attempt_at'] = None
             gives_up = False
         if not gives_up:
@@ -300,5 +321,25 @@ class Expirer:
 def _deletes(lease):
     """Whether the next end of a lease deletes its server."""
     return lease.on_expiry == states.ON_EXPIRY_DELETE or (
-        lease.attempts >= CONF.gpu_lease.expiry_attempts and
+        _failures(lease) >= CONF.gpu_lease.expiry_attempts and
         CONF.gpu_lease.on_expiry_fallback == 'delete')
+
+
+def _failures(lease):
+    """The failed tries after which work may be given up: not for outages."""
+    return lease.attempts - lease.outages
+
+
+def _pause(tries, outage):
+    """How long to wait before the next try to end a lease.
+
+    Twice as long after each, and up to a half less by chance, so that leases
+    that ended together are not all tried together.
+
+    :param tries: how many tries failed before the last one.
+    :param outage: whether the last one failed because a service was away.
+    :returns: seconds.
+    """
+    longest = min(CONF.gpu_lease.expiry_retry_interval * 2 ** min(tries, 20),
+                  MAX_OUTAGE_RETRY if outage else MAX_RETRY)
+    return longest * random.uniform(0.5, 1)

@@ -34,7 +34,12 @@ from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
 
-
+#: A lease of which nobody said so long after its end that it is due ended
+#: during an outage. A restart of services is shorter, and clocks of hosts
+#: differ by less.
+OUTAGE = datetime.timedelta(minutes=1)
+#: The code of the reason of its later end.
+_OUTAGE = 'outage'
 #: States of a server whose guest was started.
 _UP = (vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED,
        vm_states.SUSPENDED, vm_states.RESCUED, vm_states.RESIZED,
@@ -76,12 +81,20 @@ class LeaseEndpoint:
                 lease.generation != generation):
             return _summary(lease)
         extended = _auto_extended(lease)
+        grace = _grace(lease)
         try:
             if extended:
                 db.lease_set(lease, expires_at=extended)
                 LOG.info('Nobody waits: lease %(lease)s goes on until '
                          '%(until)s.', {'lease': lease.uuid,
                                         'until': extended.isoformat()})
+            elif grace:
+                db.lease_set(lease, expires_at=grace, reason_code=_OUTAGE,
+                             reason='The service was away when the lease '
+                             'ended; it ends a little later instead.')
+                LOG.info('Lease %(lease)s ended during an outage and goes on '
+                         'until %(until)s.', {'lease': lease.uuid,
+                                              'until': grace.isoformat()})
             else:
                 failpoints.hit('due')
                 db.lease_transition(lease, states.LEASE_EXPIRING, self.host,
@@ -250,6 +263,20 @@ def _auto_extended(lease):
         until = min(until, lease.started_at + datetime.timedelta(
             seconds=lease.max_duration))
     return until if until > lease.expires_at else None
+
+
+def _grace(lease):
+    """The later end of a lease that ended while nobody could end it, or None.
+
+    Its owner could not save the work or end it, with the service being away:
+    conductors, database, message bus or the compute service. Once for a
+    lease, so that one whose host has a slow clock ends all the same.
+    """
+    now = clock.now()
+    if (not CONF.gpu_lease.outage_grace or lease.reason_code == _OUTAGE or
+            now - lease.expires_at < OUTAGE):
+        return None
+    return now + datetime.timedelta(seconds=CONF.gpu_lease.outage_grace)
 
 
 def _summary(lease):

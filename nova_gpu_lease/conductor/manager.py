@@ -24,6 +24,7 @@ from nova_gpu_lease.conductor import credentials
 from nova_gpu_lease.conductor import dispatcher
 from nova_gpu_lease.conductor import endpoint
 from nova_gpu_lease.conductor import expirer
+from nova_gpu_lease.conductor import keeper
 from nova_gpu_lease.conductor import leases
 from nova_gpu_lease.conductor import reaper
 from nova_gpu_lease.conductor import supported
@@ -55,11 +56,11 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         # After the fork: threads and connections are this worker's own.
         db.dispose()
         builder = nova_builder.Builder(self.compute_task_mgr)
-        self.gpu_lease_reaper = reaper.Reaper(
-            builder, self.gpu_lease_creds, self.host)
+        self.gpu_lease_reaper = reaper.Reaper(builder, self.host)
         self.gpu_lease_dispatcher = dispatcher.Dispatcher(
             builder, self.gpu_lease_reaper, self.gpu_lease_creds,
             scheduler_rpcapi.SchedulerAPI(), self.host)
+        self.gpu_lease_keeper = keeper.Keeper(self.gpu_lease_creds)
         self.gpu_lease_expirer = expirer.Expirer(
             self.gpu_lease_creds, self.host)
         self.gpu_lease_leader = worker.Leader(
@@ -69,7 +70,10 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
             worker.Loop('dispatch', self.gpu_lease_leader, self,
                         self._gpu_lease_dispatch),
             worker.Loop('expire', self.gpu_lease_leader, self,
-                        self._gpu_lease_expire)]
+                        self._gpu_lease_expire),
+            # By itself: a Keystone that hangs holds up nothing else.
+            worker.Loop('keep', self.gpu_lease_leader, self,
+                        self._gpu_lease_keep)]
         for thread in self._gpu_lease_threads:
             thread.start()
 
@@ -101,7 +105,6 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
             self.gpu_lease_reaper.follow_servers()
             self.gpu_lease_reaper.fail_lost()
             self._gpu_lease_swept_at = time.monotonic()
-        self.gpu_lease_reaper.drop_credentials()
         self.gpu_lease_reaper.requeue_failed()
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 
@@ -110,6 +113,13 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         seconds = (CONF.gpu_lease.poll_interval if busy else
                    min(CONF.gpu_lease.expiry_retry_interval, 5))
         return clock.now() + datetime.timedelta(seconds=seconds)
+
+    def _gpu_lease_keep(self, first):
+        self.gpu_lease_keeper.run()
+        # Events come by the hundred, and this is not urgent.
+        self.gpu_lease_leader.stopping.wait(keeper.PAUSE)
+        return clock.now() + datetime.timedelta(
+            seconds=CONF.gpu_lease.dispatch_interval)
 
     def _gpu_lease_may_go_on(self):
         return (self.gpu_lease_leader.holds() and

@@ -48,14 +48,12 @@ _STARTED = 'started'
 class Reaper:
     """Compares requests and leases with Nova's records."""
 
-    def __init__(self, builder, creds, host):
+    def __init__(self, builder, host):
         """:param builder: a builder.Builder.
 
-        :param creds: a credentials.Credentials.
         :param host: the name of this service's host.
         """
         self.builder = builder
-        self.creds = creds
         self.host = host
         self.lost = lost.LostCasts(builder, host)
 
@@ -324,6 +322,11 @@ class Reaper:
     def follow_servers(self):
         """Bring running leases up to date with what nobody told us of."""
         context = nova_context.get_admin_context()
+        for lease in db.leases_in([states.LEASE_EXPIRING,
+                                   states.LEASE_ERROR]):
+            with _each('lease', lease.uuid):
+                if lease.next_attempt_at and _ended_by_hand(context, lease):
+                    db.lease_set(lease, next_attempt_at=None)
         for lease in db.leases_in([states.LEASE_ACTIVE]):
             with _each('lease', lease.uuid):
                 try:
@@ -346,13 +349,17 @@ class Reaper:
             with _each('server', server_id):
                 fail()
 
-    def drop_credentials(self):
-        """Give back, and forget, what requests need no more."""
-        db.requests_wipe_payloads()
-        for request in db.requests_done_with_credentials():
-            with _each('request', request.uuid):
-                if self.creds.revoke_trust(request.trust_id):
-                    db.request_set(request, trust_id=None, token=None)
+
+def _ended_by_hand(context, lease):
+    """Whether a server is deleted or shelved, so that nothing is left to end.
+
+    :param lease: one that is EXPIRING or ERROR.
+    """
+    try:
+        instance = nova_builder.find_instance(context, lease.server_id)
+    except nova_exception.InstanceNotFound:
+        return True
+    return instance.vm_state == vm_states.SHELVED_OFFLOADED
 
 
 def over(request, state):

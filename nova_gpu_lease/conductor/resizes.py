@@ -70,15 +70,16 @@ def begin(context, instance, flavor, spec, creds, actor):
         'num_servers': 1,
         'devices': agreed.devices,
         'context': credentials.Credentials.to_dict(context),
-        **creds.delegate(context),
+        **creds.keep(context),
     }
     try:
-        db.request_create(
+        row = db.request_create(
             request, [enrolment.lease_values(agreed, instance, flavor)], actor,
             state=states.REQUEST_PLACED, lease_state=states.LEASE_BUILDING)
     except exception.LeaseExists:
         LOG.debug('The lease was made by somebody else.', instance=instance)
-        creds.revoke_trust(request.get('trust_id'))
+        return
+    db.request_set(row, **creds.delegate(context, row))
 
 
 def look(context, server_id, actor):

@@ -25,12 +25,18 @@ GROUP = cfg.OptGroup(
 
 
 class Duration(types.ConfigType):
-    """An option type: seconds, written as in the hints (``2h``)."""
+    """An option type: seconds, written as in the hints (``2h``).
 
-    def __init__(self):
+    :param zero: whether ``0s`` is accepted too.
+    """
+
+    def __init__(self, zero=False):
         super().__init__(type_name='duration value')
+        self.zero = zero
 
     def __call__(self, value):
+        if self.zero and value in ('0', '0s'):
+            return 0
         try:
             return duration.parse(value)
         except exception.InvalidDuration as exc:
@@ -40,14 +46,15 @@ class Duration(types.ConfigType):
         return 'Duration'
 
     def __eq__(self, other):
-        return self.__class__ == other.__class__
+        return (self.__class__ == other.__class__ and
+                self.zero == other.zero)
 
     def _formatter(self, value):
         return value if isinstance(value, str) else duration.format(value)
 
 
-def _duration(name, default=None, **kwargs):
-    return cfg.Opt(name, type=Duration(), default=default, **kwargs)
+def _duration(name, default=None, zero=False, **kwargs):
+    return cfg.Opt(name, type=Duration(zero), default=default, **kwargs)
 
 
 TERMS = [
@@ -99,12 +106,14 @@ otherwise.
             ('delete', 'the server is deleted')],
         help="""
 What happens when a server cannot be shelved at the end of its lease after
-``expiry_attempts`` tries: it is locked, has a vTPM, its snapshot fails, its
-owner may no longer act in the project.
+``expiry_attempts`` tries: it is locked, has a vTPM, its snapshot fails. (An
+owner who may no longer act in the project is no reason: Nova then shelves the
+server itself.)
 
-Choose ``delete`` only where users know that unsaved work can be lost. An
-outage of Glance or Keystone that outlasts the tries counts too: with the
-defaults that is about three minutes; raise ``expiry_attempts`` for more.
+Choose ``delete`` only where users know that unsaved work can be lost. A try
+that could not begin because Keystone or Glance was away does not count, but a
+snapshot that was broken off does: with the defaults five of these take about
+two minutes; raise ``expiry_attempts`` for more.
 """),
     _duration(
         'max_wait',
@@ -182,11 +191,12 @@ Keys that protect passwords and files of servers while these wait (they are
 needed to build the server, and stored nowhere by Nova), and the tokens of
 users for whom Keystone makes no trust, such as those with an application
 credential, until their leases are over. The first key encrypts, all of them
-decrypt. Make one with ``nova-gpu-lease-manage keys generate``.
+decrypt. Make one with ``nova-gpu-lease-manage keys generate``; after a change
+``nova-gpu-lease-manage keys rotate`` encrypts with the first key what is kept.
 
 Without a key, servers that bring a password or files of their own are refused
-with 400, a password that Nova makes up is not kept, and servers of users
-without a trust can neither be started nor shelved.
+with 400, a password that Nova makes up is not kept, and requests of users
+without a trust fail.
 
 Set this to the same values on nova-api and nova-conductor.
 """),
@@ -223,7 +233,19 @@ before ``on_expiry_fallback`` applies.
         'expiry_retry_interval', default='10s',
         help="""
 The time before the second try to end a lease; it doubles with each further
-one, up to ten minutes.
+one, up to ten minutes, or up to half a minute while Keystone or Glance does
+not answer. Each wait is shortened by up to a half, by chance, so that leases
+that ended together are not all tried together.
+"""),
+    _duration(
+        'outage_grace', default='5m', zero=True,
+        help="""
+How much longer a lease lasts that ended while the service was away: when a
+nova-compute can tell nova-conductor only more than a minute late that a lease
+is over (because all conductors, the database, the message bus or that compute
+service itself were down), the lease ends this long after that moment, once.
+Its owner could not save or end anything through the API meanwhile. The end may
+then be later than the longest lease allows. 0s: such leases end at once.
 """),
     _duration(
         'expiry_timeout', default='15m',

@@ -24,6 +24,7 @@ from nova_gpu_lease.db import lease_list
 from nova_gpu_lease.db import leases
 from nova_gpu_lease.db import purge as _purge
 from nova_gpu_lease.db import requests
+from nova_gpu_lease.db import rotation
 
 dispose = _engine.dispose
 
@@ -32,6 +33,8 @@ request_get = requests.get
 requests_in = requests.requests_in
 requests_positions = requests.positions
 requests_done_with_credentials = requests.done_with_credentials
+requests_undecided = requests.undecided
+requests_named = requests.named
 requests_with_failed_builds = requests.with_failed_builds
 requests_wipe_payloads = requests.wipe_payloads
 request_transition = requests.transition
@@ -46,6 +49,7 @@ leases_on_host = leases.leases_on_host
 leases_in = leases.leases_in
 leases_cancelled = leases.leases_cancelled
 leases_to_end = leases.leases_to_end
+leases_overdue = leases.leases_overdue
 lease_transition = leases.transition
 lease_set = leases.assign
 waiting_count = leases.waiting_count
@@ -67,3 +71,4 @@ conductor_beat = coordination.conductor_beat
 conductors_list = coordination.conductors_list
 
 purge = _purge.purge
+secrets_rotate = rotation.rotate

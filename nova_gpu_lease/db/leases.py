@@ -17,6 +17,8 @@ A lease comes with its request (``lease.request``), without that one's
 payload and secrets. Lists are in :mod:`nova_gpu_lease.db.lease_list`.
 """
 
+import datetime
+
 import sqlalchemy as sa
 from sqlalchemy import orm
 
@@ -33,6 +35,8 @@ Request = models.Request
 #: The server exists and has, or may have, its devices.
 _ON_HOST = (states.LEASE_BUILDING, states.LEASE_ACTIVE,
             states.LEASE_EXPIRING, states.LEASE_ERROR)
+#: How long after its end a lease counts as overdue.
+OVERDUE = datetime.timedelta(minutes=1)
 #: Its end has begun and is not done.
 _TO_END = (states.LEASE_EXPIRING, states.LEASE_ERROR)
 
@@ -174,6 +178,26 @@ def leases_to_end(session, now):
             sa.or_(Lease.next_attempt_at.is_(None),
                    Lease.next_attempt_at <= now))
         .order_by(Lease.id)).all()
+
+
+@_engine.reader
+def leases_overdue(session, now, timeout):
+    """The leases that should be over, and whose servers hold their devices.
+
+    :param now: the time, aware UTC.
+    :param timeout: seconds that a try to end one may take.
+    :returns: a list of models.Lease, the oldest end first: such as nobody
+        has begun to end, could not be ended, or takes longer than that.
+    """
+    late = now - OVERDUE
+    return session.scalars(
+        select().where(
+            Lease.state.in_((states.LEASE_ACTIVE, *_TO_END)),
+            Lease.expires_at <= late,
+            sa.or_(Lease.state != states.LEASE_EXPIRING, Lease.attempts > 0,
+                   Lease.expires_at <= late - datetime.timedelta(
+                       seconds=timeout)))
+        .order_by(Lease.expires_at, Lease.id)).all()
 
 
 @_engine.reader

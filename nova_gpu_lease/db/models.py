@@ -119,7 +119,7 @@ class Request(BASE):
     #: How we act for the user later: one of states.CREDENTIALS; None until
     #: that is decided.
     credentials = sa.Column(sa.String(16))
-    #: The user's token, encrypted, where Keystone made no trust.
+    #: The user's token, encrypted, until Keystone made a trust.
     token = sa.Column(JSONText)
     #: Where the owner wants it: {'host', 'node', 'ignore_hosts'}, or None.
     destination = sa.Column(JSONText)
@@ -176,12 +176,21 @@ class Lease(BASE):
     #: Builds that failed.
     build_attempts = sa.Column(sa.Integer, nullable=False, default=0,
                                server_default='0')
-    #: Failed tries to end it, when the running one was begun, and when the
-    #: next one may be. A CANCELLED lease has the last one until its shelved
-    #: server is free again.
+    #: Failed tries to end it, and how many of them failed because a service
+    #: was away; when the running one was begun, and when the next one may be.
+    #: A CANCELLED lease has the last one until its shelved server is free
+    #: again.
     attempts = sa.Column(sa.Integer, nullable=False, default=0)
+    outages = sa.Column(sa.Integer, nullable=False, default=0,
+                        server_default='0')
     attempt_started_at = sa.Column(UTCDateTime)
     next_attempt_at = sa.Column(UTCDateTime)
+    #: Why the last try to end it failed; stays when a later one works.
+    last_error = sa.Column(sa.Text)
+    #: Whether the last try to shelve its server was made by Nova's own user,
+    #: who then owns the image.
+    stand_in = sa.Column(sa.Boolean, nullable=False, default=False,
+                         server_default='0')
     created_at = sa.Column(UTCDateTime, nullable=False)
     updated_at = sa.Column(UTCDateTime, nullable=False)
 

@@ -48,7 +48,9 @@ def _purge_batch(session, before):
     rows = session.execute(
         sa.select(request.id, request.uuid)
         .where(request.state.in_(states.REQUEST_OVER),
-               request.updated_at < before, ~alive)
+               request.updated_at < before,
+               # Else nobody would know of the trust.
+               request.trust_id.is_(None), ~alive)
         .order_by(request.id).limit(BATCH)).all()
     ids = [row.id for row in rows]
     uuids = [row.uuid for row in rows]

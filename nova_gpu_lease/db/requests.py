@@ -130,21 +130,26 @@ def requests_in(session, states, with_payload=False):
     return session.scalars(query).all()
 
 
+def _current(*in_states):
+    """Whether a request has a current lease, in one of these states if any."""
+    query = sa.select(Lease.id).where(
+        Lease.request_id == Request.id, Lease.current_server_id.is_not(None))
+    if in_states:
+        query = query.where(Lease.state.in_(in_states))
+    return query.exists()
+
+
 @_engine.reader
 def done_with_credentials(session):
     """The requests with a trust or a token that no lease needs any more.
 
     :returns: a list of models.Request without payload, secrets and context.
     """
-    current = sa.select(Lease.id).where(
-        Lease.request_id == Request.id,
-        Lease.current_server_id.is_not(None))
     return session.scalars(
         sa.select(Request).where(
             sa.or_(Request.trust_id.is_not(None),
                    Request.token.is_not(None)),
-            Request.state.in_(states.REQUEST_OVER),
-            ~current.exists())
+            Request.state.in_(states.REQUEST_OVER), ~_current())
         .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
 
 
@@ -162,23 +167,53 @@ def with_failed_builds(session):
         .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
 
 
+@_engine.reader
+def undecided(session, before):
+    """The requests of which it is not known how to act for their user.
+
+    :param before: only those that were made before this time.
+    :returns: a list of models.Request without payload, secrets, context and
+        token.
+    """
+    return session.scalars(
+        sa.select(Request).where(
+            Request.credentials.is_(None), Request.created_at < before,
+            _current())
+        .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
+
+
+@_engine.reader
+def named(session, uuids):
+    """Some requests by their uuids.
+
+    :returns: a dict of uuid to models.Request without payload, secrets,
+        context and token, of those that there are.
+    """
+    return {request.uuid: request for request in session.scalars(
+        sa.select(Request).where(Request.uuid.in_(list(uuids)))
+        .options(*_WITHOUT_PAYLOAD))}
+
+
 @_engine.writer
 def wipe_payloads(session):
     """Forget the casts, and their secrets, that nothing is built from.
 
     :returns: the number of requests whose cast was forgotten.
     """
-    wanted = sa.select(Lease.id).where(
-        Lease.request_id == Request.id,
-        Lease.state.in_((states.LEASE_QUEUED, states.LEASE_BUILDING)))
-    return session.execute(
-        sa.update(Request).where(
+    # Found first: an UPDATE would lock every row that it looks at. None of
+    # these can have anything to build again.
+    ids = session.scalars(
+        sa.select(Request.id).where(
             Request.state.in_(states.REQUEST_OVER),
             sa.or_(Request.payload.is_not(None),
                    Request.secrets.is_not(None)),
-            ~wanted.exists())
-        .values(payload=None, secrets=None),
-        execution_options={'synchronize_session': False}).rowcount
+            ~_current(states.LEASE_QUEUED, states.LEASE_BUILDING))).all()
+    if ids:
+        session.execute(
+            sa.update(Request).where(Request.id.in_(ids))
+            .values(payload=None, secrets=None),
+            execution_options={'synchronize_session': False})
+    return len(ids)
 
 
 @_engine.reader

@@ -82,6 +82,10 @@ class GPULease(resource.Resource):
     end_action = resource.Body('end_action')
     #: How often the present step was tried.
     attempts = resource.Body('attempts', type=int)
+    #: Why the last try to end the lease failed; None if none did.
+    last_error = resource.Body('last_error')
+    #: How Nova acts for the user later: trust, token or none.
+    credentials = resource.Body('credentials')
     #: Why the lease is in this status, for people.
     reason = resource.Body('reason')
     #: When the row was made.

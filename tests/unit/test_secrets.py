@@ -45,6 +45,17 @@ class SecretsTest(base.TestCase):
         self.assertEqual(SECRETS, secrets.decrypt(newer))
         self.assertRaises(exception.UnreadableSecrets, secrets.decrypt, text)
 
+    def test_rotate(self):
+        self.flags(encryption_keys=[self.old])
+        text = secrets.encrypt(SECRETS)
+        self.assertIsNone(secrets.rotate(text))
+        self.flags(encryption_keys=[self.new, self.old])
+        newer = secrets.rotate(text)
+        self.assertIsNone(secrets.rotate(newer))
+        self.flags(encryption_keys=[self.new])
+        self.assertEqual(SECRETS, secrets.decrypt(newer))
+        self.assertRaises(exception.UnreadableSecrets, secrets.rotate, text)
+
     def test_changed_text(self):
         self.flags(encryption_keys=[self.new])
         text = secrets.encrypt(SECRETS)

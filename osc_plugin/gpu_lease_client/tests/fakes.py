@@ -57,6 +57,8 @@ def lease(number, **values):
         'ended_at': None,
         'end_action': None,
         'attempts': 0,
+        'last_error': None,
+        'credentials': 'trust',
         'reason': None,
         'created_at': '2026-11-21T19:07:57Z',
         'updated_at': '2026-11-21T19:08:07Z',

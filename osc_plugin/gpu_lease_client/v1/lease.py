@@ -22,6 +22,7 @@ from gpu_lease_client import columns
 from gpu_lease_client import options
 
 _formatters = {
+    'credentials': columns.OptionalColumn,
     'devices': columns.DevicesColumn,
     'duration': columns.DurationColumn,
     'ended_at': columns.OptionalColumn,
@@ -30,6 +31,7 @@ _formatters = {
     'expires_at': columns.OptionalColumn,
     'flavor': columns.OptionalColumn,
     'host': columns.OptionalColumn,
+    'last_error': columns.OptionalColumn,
     'max_duration': columns.DurationColumn,
     'position': columns.OptionalColumn,
     'queued_at': columns.OptionalColumn,

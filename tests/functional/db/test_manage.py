@@ -57,6 +57,24 @@ class ManageTest(base.TestCase):
             config.write(text)
         return self.path('nova.conf')
 
+    def use_database(self):
+        """Make the database, and let this process use it too."""
+        class Database(fixtures.Fixture):
+            def _setUp(fixture):
+                our_fixtures.use_database(fixture, self.url)
+
+        self.useFixture(Database())
+        migration.sync()
+
+    def ask(self, server='s', **values):
+        """Queue a request for a server."""
+        return api.request_create(
+            {'kind': 'create', 'project_id': 'p', 'user_id': 'u',
+             'priority': 'normal', 'devices': {'gpu': 1}, 'context': {},
+             **values},
+            [{'server_id': server, 'server_name': 's', 'flavor': 'gpu',
+              'duration': 60, 'on_expiry': 'shelve'}], 'h')
+
     def test_sync(self):
         self.assertEqual((0, 'none\n'), manage(
             self.config, 'db', 'version')[:2])
@@ -86,21 +104,10 @@ class ManageTest(base.TestCase):
         self.assertNotIn('Traceback', err)
 
     def test_purge(self):
-        class Database(fixtures.Fixture):
-            def _setUp(fixture):
-                our_fixtures.use_database(fixture, self.url)
-
-        self.useFixture(Database())
-        migration.sync()
+        self.use_database()
         clock = self.useFixture(our_fixtures.ClockFixture(db_base.NOW))
         for _ in range(2):
-            request = api.request_create(
-                {'kind': 'create', 'project_id': 'p', 'user_id': 'u',
-                 'priority': 'normal', 'devices': {'gpu': 1},
-                 'context': {}},
-                [{'server_id': 's', 'server_name': 's', 'flavor': 'gpu',
-                  'duration': 60, 'on_expiry': 'shelve'}], 'h')
-            api.request_transition(request, 'CANCELLED', 'h',
+            api.request_transition(self.ask(), 'CANCELLED', 'h',
                                    lease_state='CANCELLED')
             clock.advance(86400)
         for date, count in (('2026-11-22', 1),
@@ -118,6 +125,58 @@ class ManageTest(base.TestCase):
             status, out, err = manage(self.config, *args)
             self.assertEqual((2, ''), (status, out))
             self.assertIn(part, err)
+
+    def with_keys(self, *keys):
+        self.write('[gpu_lease_database]\nconnection = %s\n[gpu_lease]\n' %
+                   self.url + ''.join('encryption_keys = %s\n' % key
+                                      for key in keys))
+
+    def test_rotate_keys(self):
+        self.use_database()
+        old, new = secrets.generate_key(), secrets.generate_key()
+        self.flags(encryption_keys=[old])
+        hidden = {'admin_password': 'pässword'}
+        kept = [{'secrets': secrets.encrypt(hidden)},
+                {'token': secrets.encrypt({'token': 't'})}, {}]
+        requests = [self.ask('s%d' % number, **values)
+                    for number, values in enumerate(kept)]
+        before = requests[0].updated_at
+        told = ('%d encrypted anew, %d had the first key already, 0 changed '
+                'by a service meanwhile.\n')
+        self.with_keys(new)
+        status, out, err = manage(self.config, 'keys', 'rotate')
+        self.assertEqual((1, told % (0, 0)), (status, out))
+        self.assertIn('2 cannot be decrypted', err)
+        self.with_keys(new, old)
+        for counts in ((2, 0), (0, 2)):
+            self.assertEqual((0, told % counts, ''), manage(
+                self.config, 'keys', 'rotate'))
+        self.flags(encryption_keys=[new])
+        rows = [api.request_get(request.uuid) for request in requests]
+        self.assertEqual(hidden, secrets.decrypt(rows[0].secrets))
+        self.assertEqual({'token': 't'}, secrets.decrypt(rows[1].token))
+        self.assertEqual((None, None), (rows[2].secrets, rows[2].token))
+        self.assertEqual(before, rows[0].updated_at)
+
+    def test_overdue_leases(self):
+        self.use_database()
+        self.assertEqual((0, '0 leases are overdue.\n', ''), manage(
+            self.config, 'lease', 'overdue'))
+        request = api.request_transition(
+            self.ask(), 'DISPATCHING', 'h', lease_state='BUILDING')
+        lease, = api.leases_of(request.id)
+        lease = api.lease_transition(
+            lease, 'ACTIVE', 'h', started_at=db_base.NOW, host='gpu1',
+            expires_at=db_base.NOW)
+        lease = api.lease_transition(lease, 'EXPIRING', 'h')
+        api.lease_set(lease, attempts=2, last_error='It is locked.')
+        status, out, err = manage(self.config, 'lease', 'overdue')
+        self.assertEqual((0, ''), (status, err))
+        first, last = out.splitlines()
+        self.assertRegex(first, '^%s server=s host=gpu1 status=EXPIRING '
+                         r'overdue=\S+ attempts=2 error=It is locked\.$' %
+                         lease.uuid)
+        self.assertEqual('1 leases are overdue.', last)
 
     def test_generate_key(self):
         status, out, _ = manage(self.config, 'keys', 'generate')

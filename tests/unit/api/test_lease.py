@@ -59,7 +59,8 @@ class ShowTestCase(LeaseTestCase):
     def test_show_queued(self):
         self.queue()
         request = self.queue(
-            wait_until=_NOW + datetime.timedelta(minutes=5), attempts=2)
+            wait_until=_NOW + datetime.timedelta(minutes=5), attempts=2,
+            credentials=states.CREDENTIALS_TRUST)
         db_api.request_set(
             request, reason='No free device', expected_start=_NOW +
             datetime.timedelta(minutes=1, microseconds=1))
@@ -75,7 +76,8 @@ class ShowTestCase(LeaseTestCase):
             'max_duration': None, 'on_expiry': 'shelve',
             'auto_extend': False, 'priority': 'normal', 'started_at': None,
             'expires_at': None, 'remaining': None, 'ended_at': None,
-            'end_action': None, 'attempts': 2, 'reason': 'No free device',
+            'end_action': None, 'attempts': 2, 'last_error': None,
+            'credentials': 'trust', 'reason': 'No free device',
             'created_at': '2026-11-21T19:08:07Z',
             'updated_at': '2026-11-21T19:08:07Z',
         }}, self.send('/os-gpu-leases/' + lease.uuid).json)
@@ -94,6 +96,14 @@ class ShowTestCase(LeaseTestCase):
         self.clock.advance(86400)
         self.assertEqual(0, self.send(
             '/os-gpu-leases/' + lease.uuid).json['gpu_lease']['remaining'])
+
+    def test_show_failed_end(self):
+        lease, = self.start(self.queue())
+        lease = db_api.lease_transition(
+            lease, states.LEASE_EXPIRING, 'host')
+        db_api.lease_set(lease, attempts=3, outages=1, last_error='No.')
+        shown = self.send('/os-gpu-leases/' + lease.uuid).json['gpu_lease']
+        self.assertEqual((3, 'No.'), (shown['attempts'], shown['last_error']))
 
     def test_show_host_is_for_admins(self):
         lease, = self.start(self.queue())

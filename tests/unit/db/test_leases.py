@@ -27,6 +27,36 @@ from tests.unit.db import base
 HOST = base.HOST
 
 
+class LeaseOverdueTest(base.TestCase):
+
+    def late(self, after, timeout=900):
+        return [lease.server_id for lease in api.leases_overdue(
+            base.NOW + base.seconds(3600 + after), timeout)]
+
+    def test_overdue(self):
+        active, = self.activate('active')
+        expiring, = self.activate('expiring')
+        api.lease_transition(expiring, 'EXPIRING', HOST)
+        self.activate('longer', duration=7200)
+        ended, = self.activate('ended')
+        self.end(ended, base.NOW)
+        self.queue('waits')
+        self.assertEqual([], self.late(59))
+        self.assertEqual(['active'], self.late(60))
+        # A try may take that long.
+        self.assertEqual(['active'], self.late(959))
+        self.assertEqual(['active', 'expiring'], self.late(960))
+
+    def test_overdue_when_it_failed(self):
+        failed, = self.activate('failed')
+        failed = api.lease_transition(failed, 'EXPIRING', HOST)
+        api.lease_set(failed, attempts=1)
+        self.assertEqual([], self.late(59))
+        self.assertEqual(['failed'], self.late(60))
+        api.lease_transition(failed, 'ERROR', HOST, attempts=0)
+        self.assertEqual(['failed'], self.late(60))
+
+
 class LeaseReadTest(base.TestCase):
 
     def test_get(self):

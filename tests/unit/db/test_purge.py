@@ -62,6 +62,17 @@ class PurgeTest(base.TestCase):
         self.assertEqual({'history': 7, 'leases': 1, 'requests': 1},
                          api.purge(self.clock.now))
 
+    def test_purge_waits_for_the_trust(self):
+        """Else nobody would know what to delete in Keystone."""
+        request = self.queue('s', trust_id='trust')
+        request = api.request_transition(request, 'CANCELLED', base.HOST,
+                                         lease_state='CANCELLED')
+        self.clock.advance(1)
+        self.assertEqual(0, api.purge(self.clock.now)['requests'])
+        api.request_set(request, trust_id=None)
+        self.clock.advance(1)
+        self.assertEqual(1, api.purge(self.clock.now)['requests'])
+
     def test_purge_in_batches(self):
         self.useFixture(fixtures.fixtures.MonkeyPatch(
             'nova_gpu_lease.db.purge.BATCH', 2))

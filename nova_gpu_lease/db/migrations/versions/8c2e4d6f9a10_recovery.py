@@ -31,3 +31,8 @@ def upgrade():
     op.add_column('requests', sa.Column('credentials', sa.String(16)))
     op.add_column('leases', sa.Column(
         'build_attempts', sa.Integer(), nullable=False, server_default='0'))
+    op.add_column('leases', sa.Column(
+        'outages', sa.Integer(), nullable=False, server_default='0'))
+    op.add_column('leases', sa.Column('last_error', sa.Text()))
+    op.add_column('leases', sa.Column(
+        'stand_in', sa.Boolean(), nullable=False, server_default='0'))
