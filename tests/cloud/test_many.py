@@ -238,22 +238,22 @@ class ManyTest(base.CloudTestCase):
         for number in range(2):
             name = self.wait_holder()
             other = CONDUCTORS[CONDUCTORS[0] == name]
-            names = ['c%d%d' % (number, each) for each in range(10)]
+            names = ['c%d%d' % (number, each) for each in range(8)]
             begun = time.monotonic()
-            ids = [self.quick_create(each, '45s') for each in names]
+            ids = [self.quick_create(each, '60s') for each in names]
             self.wait_leases(**dict.fromkeys(names, 'ACTIVE'))
-            say('10 servers started in %.1f s, by %s.' % (
+            say('8 servers started in %.1f s, by %s.' % (
                 time.monotonic() - begun, name))
             trusts = self.query(
                 'SELECT COUNT(*) FROM requests r JOIN leases l '
                 'ON l.request_id = r.id WHERE r.trust_id IS NOT NULL '
                 "AND l.state = 'ACTIVE'")
-            self.assertEqual(((10,),), tuple(trusts))
+            self.assertEqual(((8,),), tuple(trusts))
             # On each host they have their time, by any clock.
             started = time.monotonic()
-            self.wait_leases(90, **dict.fromkeys(names, 'EXPIRED'))
-            self.assertGreater(time.monotonic() - begun, 45)
-            self.assertLess(time.monotonic() - started, 45 + 25)
+            self.wait_leases(120, **dict.fromkeys(names, 'EXPIRED'))
+            self.assertGreater(time.monotonic() - begun, 60)
+            self.assertLess(time.monotonic() - started, 60 + 25)
             self.assert_each_once(ids)
             # The other one's clock is as good.
             self.cloud.stop(name, kill=True)
