@@ -194,6 +194,9 @@ class GPULeaseComputeManager(manager.ComputeManager):
         except messaging.MessagingException as exc:
             if not has_gpu(instance):
                 raise
+            if self._guest_runs(instance):
+                # Only the event of it could not be written.
+                return build_results.ACTIVE
             LOG.warning('A build was broken off, since nova-conductor did '
                         'not answer: %s', exc, instance=instance)
             self._give_back(context, instance, exc,

@@ -104,6 +104,20 @@ class LostAnswerTest(base.CloudTestCase):
         self.assertEqual(2, len(rebooted))
         self.assertEqual(1, len(self.virt.driver.spawns))
 
+    def test_guest_whose_event_cannot_be_written_is_left_alone(self):
+        event = objects.InstanceActionEvent
+        real = event.event_finish_with_failure
+
+        def finish(context, instance_uuid, event_name, *args, **kwargs):
+            real(context, instance_uuid, event_name, *args, **kwargs)
+            if event_name.endswith('_do_build_and_run_instance'):
+                self.lost += 1
+                raise messaging.MessagingTimeout('no answer')
+
+        self.useFixture(fixtures.MockPatchObject(
+            event, 'event_finish_with_failure', finish))
+        self.assert_runs_once(self.create('one'))
+
     def test_guest_that_nobody_is_told_of_is_removed(self):
         self.lose(self._after_spawn, done=False, times=manager.ASK_TRIES + 1)
         server = self.create('one')
