@@ -103,6 +103,13 @@ soak)
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-$((SOAK_SECONDS + 900))}
     run_tests soak tests/soak . --serial "$@"
     ;;
+host)
+    # Two emulated machines at a time: each keeps one core busy. The tests of a
+    # class share a machine.
+    export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-900}
+    run_tests host tests/host . --concurrency 2 \
+        --group-regex '([^.]*\.)*' "$@"
+    ;;
 perf)
     run_tests perf perf . --serial "$@"
     ;;
