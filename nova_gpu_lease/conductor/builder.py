@@ -28,6 +28,7 @@ from nova import objects
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import resend
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conductor import shelved
@@ -261,10 +262,8 @@ class Builder:
                           for server_id in server_ids]
         if None in build_requests:
             raise SelectionLost(reason='a server of it was deleted')
-        specs = [self._fresh_spec(context, server_id, cast, len(server_ids))
+        specs = [self.spec_of(context, server_id, cast, len(server_ids))
                  for server_id in server_ids]
-        for spec in specs:
-            spec.generate_request_groups_from_pci_requests()
         selected = self._select(context, specs[0], server_ids,
                                 [node for _, node in planned])
         task_mgr = self._task_mgr(
@@ -359,6 +358,8 @@ class Builder:
         task_mgr = copy.copy(self.task_mgr)
         if schedule:
             task_mgr._schedule_instances = schedule
+        task_mgr._recheck_quota = _recheck_quota
+        task_mgr._cleanup_build_artifacts = self._cleanup_build_artifacts
         task_mgr.compute_rpcapi = resend.StampedComputeAPI(
             task_mgr.compute_rpcapi, rpcapi.STAMP, generations)
         for method, before in (
@@ -369,6 +370,21 @@ class Builder:
             setattr(task_mgr, method,
                     failpoints.before(before, getattr(task_mgr, method)))
         return task_mgr
+
+    def _cleanup_build_artifacts(self, context, exc, *args):
+        # A request that its quota stops goes back into the queue: its records
+        # are removed with its allocations, not buried.
+        if not isinstance(exc, quota.OverQuota):
+            self.task_mgr._cleanup_build_artifacts(context, exc, *args)
+
+    def spec_of(self, context, server_id, cast, num_servers):
+        """The RequestSpec of a server as it is scheduled now.
+
+        :param cast: the payload.Cast of its request.
+        """
+        spec = self._fresh_spec(context, server_id, cast, num_servers)
+        spec.generate_request_groups_from_pci_requests()
+        return spec
 
     @staticmethod
     def _fresh_spec(context, server_id, cast, num_servers):
@@ -594,6 +610,12 @@ def _discard_record(context, cell, server_id):
     LOG.info('The record that a dead dispatcher left is removed.',
              instance=instance)
     instance.destroy(hard_delete=True)
+
+
+def _recheck_quota(context, flavor, request_spec, orig_num_req,
+                   project_id=None, user_id=None):
+    """Stands in for ComputeTaskManager._recheck_quota."""
+    quota.recheck(request_spec, project_id, user_id)
 
 
 def _spec_or_none(context, server_id):

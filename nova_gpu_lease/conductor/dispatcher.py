@@ -26,6 +26,7 @@ from oslo_log import log as logging
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import reaper
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -67,6 +68,9 @@ class Dispatcher:
         self.creds = creds
         self.scheduler = scheduler
         self.host = host
+        self.quota = quota.Quota(builder)
+        #: Whether somebody waited for quota in the last plan.
+        self._over_quota = False
         #: {request uuid: since when no host can ever hold it}.
         self._hopeless = {}
         #: Whether the last survey saw a host with devices down.
@@ -113,6 +117,8 @@ class Dispatcher:
                  for uuid, node in survey['nodes'].items()}
         self._host_down = not all(
             node['up'] for node in survey['nodes'].values())
+        over_quota = self.quota.review(context, waiting)
+        self._over_quota = bool(over_quota)
         now = clock.now()
         if any(node.get('claimed') for node in survey['nodes'].values()):
             self._claimed_since = self._claimed_since or now
@@ -136,7 +142,8 @@ class Dispatcher:
             queue.append(planner.Waiting.from_survey(
                 request.uuid, request.num_servers, request.devices, answer,
                 held=held, stuck=held and request.attempts >= STUCK,
-                avoid=avoid.get(request.id, ())))
+                avoid=avoid.get(request.id, ()),
+                over_quota=over_quota.get(request.uuid)))
         plan = planner.plan(queue, nodes)
         if db.plan_get() != plan.reservations:
             db.plan_save(plan.reservations)
@@ -201,6 +208,8 @@ class Dispatcher:
             # Deleted servers; or a change that was broken off.
             db.request_set(request, num_servers=len(leases))
             return
+        if not self._within_quota(context, request):
+            return
         planned = {
             lease.server_id: {'host': hosts[node], 'node_uuid': node}
             for lease, node in zip(leases, nodes)}
@@ -230,6 +239,20 @@ class Dispatcher:
         else:
             self._build(context, request, list(planned), build)
 
+    def _within_quota(self, context, request):
+        try:
+            self.quota.check(context, request)
+        except quota.OverQuota as exc:
+            # The next plan knows, and keeps no device for it.
+            LOG.debug('Request %s: %s', request.uuid, exc)
+            return False
+        except Exception as exc:
+            LOG.warning('The quota of request %s could not be checked.',
+                        request.uuid, exc_info=True)
+            db.request_set(request, **self._again(request, _text(exc)))
+            return False
+        return True
+
     def _prepare(self, request, server_ids, nodes):
         request = reaper.still_begun(request)
         generations = {lease.server_id: lease.generation
@@ -253,6 +276,10 @@ class Dispatcher:
             self._leave(context, request, exc)
         except nova_builder.SelectionLost as exc:
             self._requeue(request, server_ids, _text(exc))
+        except quota.OverQuota as exc:
+            LOG.info('Request %s waits again: %s', request.uuid, exc)
+            self._settle(context, request, servers=server_ids,
+                         again=self._again(request, _text(exc)))
         except Exception as exc:
             # Nova puts the servers that it created into ERROR, and raises.
             LOG.exception('Request %s could not be started.', request.uuid)
@@ -288,16 +315,21 @@ class Dispatcher:
         :param server_ids: the servers that were to be started; others of the
             request may be being built already.
         """
-        wait = BACKOFF[min(request.attempts, len(BACKOFF) - 1)]
         LOG.info('Request %(request)s goes on waiting, it could not start: '
                  '%(reason)s', {'request': request.uuid, 'reason': reason})
-        self._move(
-            request, states.REQUEST_QUEUED,
-            reason='The last try to start failed: %s' % reason,
-            reason_code=planner.WAIT_RETRY, lease_state=states.LEASE_QUEUED,
-            servers=server_ids,
-            attempts=request.attempts + 1,
-            next_attempt_at=clock.now() + datetime.timedelta(seconds=wait))
+        self._move(request, states.REQUEST_QUEUED,
+                   lease_state=states.LEASE_QUEUED, servers=server_ids,
+                   **self._again(request, reason))
+
+    @staticmethod
+    def _again(request, reason):
+        """The columns of a request that is to be tried again."""
+        wait = BACKOFF[min(request.attempts, len(BACKOFF) - 1)]
+        return {
+            'reason': 'The last try to start failed: %s' % reason,
+            'reason_code': planner.WAIT_RETRY,
+            'attempts': request.attempts + 1,
+            'next_attempt_at': clock.now() + datetime.timedelta(seconds=wait)}
 
     def _fail(self, context, request, code, reason):
         """End a waiting request with a fault for its owner.
@@ -365,6 +397,8 @@ class Dispatcher:
             # Nova gives some claims up without a word: that of a move that
             # failed, for example. Most are soon gone, or taken.
             times.append(now + max(CLAIMED, now - self._claimed_since))
+        if waiting and self._over_quota:
+            times.append(now + datetime.timedelta(seconds=quota.RETRY))
         for request in waiting:
             times.extend(when for when in (request.wait_until,
                                            request.next_attempt_at)

@@ -67,7 +67,7 @@ class Reaper:
                 self.settle(context, request)
 
     def settle(self, context, request, fault=None, begun=False,
-               servers=None):
+               servers=None, again=None):
         """Find out how far the start of a request got, and go on from there.
 
         Servers that a compute works on are left alone; others go back into
@@ -81,6 +81,7 @@ class Reaper:
             those that are in a cell by then may be tried again.
         :param servers: ids of the servers that were to be started; others of
             the request were sent to their computes before. None: not known.
+        :param again: columns to set if the request goes back into the queue.
         :raises: whatever keeps one of them from being settled: the request
             stays as it is, to be settled later.
         """
@@ -100,7 +101,7 @@ class Reaper:
         if waiting:
             self.builder.wait_again(context, request.kind, waiting)
             db.request_transition(request, states.REQUEST_QUEUED, self.host,
-                                  num_servers=len(waiting))
+                                  num_servers=len(waiting), **(again or {}))
         elif {lease.state for lease in leases} == {states.LEASE_CANCELLED}:
             db.request_transition(request, states.REQUEST_FAILED, self.host,
                                   reason=fault)

@@ -46,6 +46,12 @@ TESTED = {
         'requested_networks'),
     '_validate_existing_attachment_ids': ('context', 'instance', 'bdms'),
     '_restrict_request_spec_to_cell': ('context', 'instance', 'request_spec'),
+    '_recheck_quota': (
+        'context', 'flavor', 'request_spec', 'orig_num_req', 'project_id',
+        'user_id'),
+    '_cleanup_build_artifacts': (
+        'context', 'exc', 'instances', 'build_requests', 'request_specs',
+        'block_device_mappings', 'tags', 'cell_mapping_cache'),
     '_cleanup_when_reschedule_fails': (
         'context', 'instance', 'exception', 'legacy_request_spec',
         'requested_networks'),

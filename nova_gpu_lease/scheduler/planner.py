@@ -32,6 +32,8 @@ WAIT_BEHIND = 'behind'
 WAIT_RESOURCES = 'resources'
 #: It failed to start and is tried again later; it keeps its place.
 WAIT_RETRY = 'retry'
+#: The quota of its project is used up; it keeps nobody waiting.
+WAIT_QUOTA = 'quota'
 
 #: The longest name of a group: the size of requests.queue_group.
 MAX_GROUP = 255
@@ -99,6 +101,7 @@ class Waiting:
     :ivar stuck: it failed so often that it keeps nobody waiting meanwhile.
     :ivar missing: what the survey says is missing when nothing fits.
     :ivar avoid: nodes to start on only where no other can be had.
+    :ivar over_quota: why its quota does not let it start, or None.
     """
 
     uuid: str
@@ -112,15 +115,17 @@ class Waiting:
     missing: str | None = None
     stuck: bool = False
     avoid: frozenset = frozenset()
+    over_quota: str | None = None
 
     @classmethod
     def from_survey(cls, uuid, num_servers, devices, answer, held=False,
-                    stuck=False, avoid=frozenset()):
+                    stuck=False, avoid=frozenset(), over_quota=None):
         """A request from its row and its entry in the survey's answer."""
         return cls(uuid, num_servers, devices, answer['fits'],
                    answer.get('after'), answer.get('amounts'),
                    answer.get('together', False), held,
-                   answer.get('reason') or None, stuck, avoid)
+                   answer.get('reason') or None, stuck, avoid,
+                   over_quota)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +229,8 @@ def plan(waiting, nodes):
     reservations = {uuid: list(board.node.promised)
                     for uuid, board in boards.items() if board.node.promised}
     for request in waiting:
-        chosen = None if request.held else _choose(request, boards)
+        idle = request.held or request.over_quota
+        chosen = None if idle else _choose(request, boards)
         if chosen:
             for uuid, count in collections.Counter(chosen).items():
                 boards[uuid].start(request, count)
@@ -233,7 +239,8 @@ def plan(waiting, nodes):
                     in sorted(request.devices.items()))
             starts[request.uuid] = chosen
             continue
-        kept = [] if request.stuck else _keep(request, boards)
+        kept = ([] if request.stuck or request.over_quota
+                else _keep(request, boards))
         waits[request.uuid] = _wait(request, boards, kept,
                                     groups[request.uuid])
         for uuid in kept:
@@ -284,6 +291,8 @@ def _wait(request, boards, kept, group):
     if request.held:
         return Wait(WAIT_RETRY, 'The last try to start failed; it is tried '
                     'again soon.', group)
+    if request.over_quota:
+        return Wait(WAIT_QUOTA, request.over_quota, group)
     if not kept:
         return Wait(WAIT_RESOURCES, request.missing or
                     'No host has enough room besides the devices.', group)

@@ -23,11 +23,13 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.api import client
 from nova.tests.functional import integrated_helpers
 from nova.tests.functional.libvirt import base as libvirt_base
+from oslo_limit import fixture as limit_fixture
 from sqlalchemy import exc as sa_exc
 
 ApiException = client.OpenStackApiException
 CinderFixture = fixtures.CinderFixture
 NotFound = client.OpenStackApiNotFoundException
+LimitFixture = limit_fixture.LimitFixture
 HostPCIDevicesInfo = fakelibvirt.HostPCIDevicesInfo
 ServiceFixture = fixtures.ServiceFixture
 PCI_VENDOR_ID = fakelibvirt.PCI_VEND_ID

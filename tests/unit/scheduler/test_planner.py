@@ -200,6 +200,15 @@ class PlanTest(base.TestCase):
         self.assertEqual({'next': ['n1']}, plan.starts)
         self.assertEqual(planner.WAIT_RETRY, plan.waits['head'].reason_code)
 
+    def test_request_over_quota_keeps_its_place_and_no_device(self):
+        nodes = {'n1': node('host1', 1)}
+        over = waiting('head', over_quota='cores: 2 of 2 used')
+        plan = planner.plan([over, waiting('next')], nodes)
+        self.assertEqual({'next': ['n1']}, plan.starts)
+        self.assertEqual([['next', 'gpu', 1]], plan.reservations['n1'])
+        self.assertEqual(planner.WAIT_QUOTA, plan.waits['head'].reason_code)
+        self.assertEqual('cores: 2 of 2 used', plan.waits['head'].reason)
+
     def test_from_survey(self):
         answer = {'fits': {'n1': 3}, 'after': {'n1': 3, 'n2': 1},
                   'amounts': {'VCPU': 1}, 'together': False, 'never': None,
