@@ -28,6 +28,7 @@ from nova import objects
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_gpu_lease.conductor import parts
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import resend
 from nova_gpu_lease.conductor import rpcapi
@@ -145,30 +146,37 @@ class Builder:
         """:param task_mgr: Nova's ComputeTaskManager of this process."""
         self.task_mgr = task_mgr
 
-    def check(self, context, cast):
-        """Make sure that what a server is made of is still there.
+    def check(self, context, kind, server_ids, cast):
+        """Make sure that what servers are made of is still there.
 
         :param context: the tenant's RequestContext.
+        :param kind: states.KIND_CREATE or KIND_UNSHELVE.
+        :param server_ids: the UUIDs of the servers.
         :param cast: the payload.Cast of the request.
         :raises: LeaseFault that says what is gone.
         """
         image_id = (cast.image or {}).get('id')
+        bdms = cast.block_device_mapping or ()
+        instance = find_instance(context, server_ids[0], ['system_metadata'])
+        if kind == states.KIND_UNSHELVE:
+            image_id = instance.system_metadata.get('shelved_image_id')
+            bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
+                instance._context, instance.uuid)
+        elif instance:
+            # The compute on which its build failed has let its volumes go;
+            # they are attached again.
+            bdms = ()
         try:
-            if image_id:
-                self.task_mgr.image_api.get(context, image_id)
-            for network in cast.requested_networks or ():
-                if network.port_id:
-                    self.task_mgr.network_api.show_port(
-                        context, network.port_id)
-                elif network.network_id and not (
-                        network.auto_allocate or network.no_allocate):
-                    self.task_mgr.network_api.get(
-                        context, network.network_id)
-        except (nova_exception.ImageNotFound,
-                nova_exception.NetworkNotFound,
-                nova_exception.PortNotFound) as exc:
+            parts.check(self.task_mgr, context, server_ids,
+                        [image_id] if image_id else (),
+                        cast.requested_networks, bdms)
+        except parts.GONE as exc:
+            if (kind == states.KIND_UNSHELVE and
+                    isinstance(exc, nova_exception.ImageNotFound)):
+                # The work is lost: Nova says so itself, and ends the server.
+                return
             raise LeaseFault(
-                reason='It went while the server waited: %s' %
+                reason='It went or changed while the server waited: %s' %
                 exc.format_message())
 
     def prepare(self, context, kind, generations, nodes, cast):

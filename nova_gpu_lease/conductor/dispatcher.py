@@ -259,7 +259,7 @@ class Dispatcher:
                        for lease in db.leases_of(request.id)}
         tenant = self.creds.context_for(request)
         cast = payload.load(tenant, request)
-        self.builder.check(tenant, cast)
+        self.builder.check(tenant, request.kind, server_ids, cast)
         return self.builder.prepare(
             tenant, request.kind, {server_id: generations[server_id]
                                    for server_id in server_ids},
