@@ -114,6 +114,12 @@ class TooManyWaiting(Forbidden):
     code = errors.TOO_MANY_WAITING
 
 
+class ServerWaits(Conflict):
+    msg_fmt = ("Cannot '%(action)s' server %(id)s while it waits for a GPU: "
+               "it was never on a host.")
+    code = errors.SERVER_WAITS
+
+
 class UserGone(GPULeaseException):
     """Keystone does not let the user of a request act any more."""
 

@@ -19,8 +19,10 @@ limits), so these see our answers like Nova's. It
 
 * answers what is under /os-gpu-leases,
 * checks the hints of servers that are created or resized, before Nova
-  writes anything, and
-* wakes the queue after calls that can free a device.
+  writes anything,
+* refuses actions that Nova cannot do on a server that waits,
+* wakes the queue after calls that can free a device, and
+* keeps the names of servers on their leases.
 
 Everything else passes untouched.
 """
@@ -34,6 +36,7 @@ from oslo_serialization import jsonutils
 import webob.dec
 import webob.exc
 
+from nova_gpu_lease.api import actions
 from nova_gpu_lease.api import faults
 from nova_gpu_lease.api import handler
 from nova_gpu_lease.api import hints
@@ -54,8 +57,11 @@ ACTION_PATH = '/servers/{server_id}/action'
 #: server, a host that is enabled, moved between aggregates or removed, a
 #: flavor, a quota.
 WAKE_COLLECTIONS = ('servers', 'os-volumes_boot', 'os-services',
-                    'os-aggregates', 'flavors', 'os-quota-sets')
+                    'os-aggregates', 'flavors', 'os-quota-sets',
+                    'os-quota-class-sets')
 WAKE_METHODS = ('POST', 'PUT', 'DELETE')
+#: What renames a server.
+_SERVER = re.compile(r'(/[0-9a-f-]+)?/servers/(?P<id>[^/]+)')
 _WAKES = re.compile(r'(/[0-9a-f-]+)?/(%s)(/|$)' % '|'.join(WAKE_COLLECTIONS))
 
 
@@ -75,7 +81,7 @@ class GPULeaseMiddleware:
         self._resources = handler.make_resource_mapper()
         self._checks = handler.make_mapper({
             **{path: hints.check_create for path in CREATE_PATHS},
-            ACTION_PATH: hints.check_action})
+            ACTION_PATH: actions.check})
 
     @webob.dec.wsgify(RequestClass=wsgi.Request)
     def __call__(self, req):
@@ -92,7 +98,7 @@ class GPULeaseMiddleware:
                 return answer
         response = req.get_response(self.application)
         if response.status_int < 400 and _WAKES.match(path):
-            _wake(deleted=req.method == 'DELETE' or path.endswith('/action'))
+            _tell(req.method, path, response)
         return response
 
     def _resource(self, req, found):
@@ -109,7 +115,7 @@ class GPULeaseMiddleware:
         return _versioned(req, target(req, found))
 
     def _check(self, req, found):
-        """Check a request for new servers, or for one to be resized.
+        """Check a request for new servers, or for an action on one.
 
         :param found: what the mapper found.
         :returns: a webob.Response, or None to let Nova answer.
@@ -145,13 +151,15 @@ def _versioned(req, response):
     return response
 
 
-def _wake(deleted):
-    """Tell the dispatcher to look; Nova's answer stands whatever happens.
-
-    :param deleted: whether a server may have been deleted by the call.
-    """
+def _tell(method, path, response):
+    """Note what Nova did; its answer stands whatever happens."""
     try:
-        db_api.wake(deleted=deleted)
+        db_api.wake(
+            # A server may have waited when it was deleted.
+            deleted=method == 'DELETE' or path.endswith('/action'))
+        server = method == 'PUT' and _SERVER.fullmatch(path)
+        if server and response.content_type == 'application/json':
+            db_api.lease_rename(server['id'], response.json['server']['name'])
     except Exception as exc:
         # Nova has done it: whatever is wrong here, a 500 would be a lie.
         LOG.warning('Could not wake the GPU lease queue, it looks by itself '

@@ -52,6 +52,7 @@ leases_to_end = leases.leases_to_end
 leases_overdue = leases.leases_overdue
 lease_transition = leases.transition
 lease_set = leases.assign
+lease_rename = leases.rename
 waiting_count = leases.waiting_count
 scheduling_view = leases.scheduling_view
 

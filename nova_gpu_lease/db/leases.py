@@ -291,3 +291,12 @@ def assign(session, lease, **values):
         columns are set.
     """
     return _rows.assign(session, Lease, lease, values)
+
+
+@_engine.writer
+def rename(session, server_id, name):
+    """Note the new name of a server on its current lease, if it has one."""
+    session.execute(
+        sa.update(Lease).where(Lease.current_server_id == server_id)
+        .values(server_name=name),
+        execution_options={'synchronize_session': False})

@@ -41,6 +41,7 @@ class FakeNova:
 
     def __init__(self):
         self.status = 202
+        self.text = 'nova'
         self.bodies = []
         self.paths = []
 
@@ -49,7 +50,10 @@ class FakeNova:
         self.paths.append(req.path_info)
         if req.method != 'GET':
             self.bodies.append(req.body)
-        return webob.Response(status=self.status, text='nova')
+        return webob.Response(
+            status=self.status, text=self.text,
+            content_type='text/html' if self.text == 'nova'
+            else 'application/json', charset='UTF-8')
 
 
 class APITestCase(base.DatabaseTestCase):

@@ -79,6 +79,33 @@ class BodyTestCase(base.APITestCase):
             self.assertEqual('nova', req.get_response(app).text)
 
 
+class ActionTestCase(base.APITestCase):
+
+    def test_action_on_a_waiting_server_is_refused(self):
+        lease, = db_api.leases_of(self.queue().id)
+        path = '/servers/%s/action' % lease.server_id
+        response = self.send(path, 'POST', {'lock': None})
+        self.assertEqual('gpu_lease.server_waits', self.error(
+            response, 409, 'conflictingRequest', "'lock'", lease.server_id))
+        self.assertEqual([], self.nova.bodies)
+        for context, body in (
+                (self.context, {'forceDelete': None}), (self.context, []),
+                # Nova says that there is no such server.
+                (self.make_context(base.OTHER_PROJECT), {'lock': None})):
+            self.assertEqual(202, self.send(
+                path, 'POST', body, context=context).status_int)
+        self.assertEqual(409, self.send(
+            path, 'POST', {'lock': None}, context=self.admin()).status_int)
+        self.assertEqual(202, self.send(
+            '/servers/x/action', 'POST', {'lock': None}).status_int)
+
+    def test_action_without_database_reaches_nova(self):
+        self.conf.config(group='gpu_lease_database', connection=None)
+        _engine.reset()
+        self.assertEqual(202, self.send(
+            '/servers/x/action', 'POST', {'lock': None}).status_int)
+
+
 class WakeTestCase(base.APITestCase):
 
     def _wakes(self, method, path, status=202):
@@ -117,6 +144,16 @@ class WakeTestCase(base.APITestCase):
         for status in (400, 403, 404, 409, 413, 500, 503):
             self.assertEqual(
                 0, self._wakes('DELETE', '/servers/x', status))
+
+    def test_rename_reaches_the_current_lease(self):
+        lease, = db_api.leases_of(self.queue().id)
+        self.nova.text = json.dumps({'server': {'name': 'new'}})
+        for method, path, name in (
+                ('POST', '/servers/%s', 's0'), ('PUT', '/servers/%s/x', 's0'),
+                ('PUT', '/servers/%s', 'new')):
+            self.send(path % lease.server_id, method)
+            self.assertEqual(
+                name, db_api.lease_get(lease.uuid).server_name, path)
 
     def test_wake_without_database(self):
         self.conf.config(group='gpu_lease_database', connection=None)
