@@ -225,10 +225,11 @@ class RequestTransitionTest(base.TestCase):
 
     def test_transition_invalid(self):
         request = self.queue()
+        request = api.request_transition(request, 'FAILED', HOST)
         for state in ('PLACED', 'QUEUED'):
             self.assertRaises(exception.InvalidTransition,
                               api.request_transition, request, state, HOST)
-        self.assertEqual(0, api.request_get(request.uuid).generation)
+        self.assertEqual(1, api.request_get(request.uuid).generation)
 
     def test_transition_bad_values_write_nothing(self):
         request = self.queue('s')
