@@ -25,7 +25,6 @@ STATE = '''
 # /run, where nothing can be executed, which ldd notices.
 FILES = r'''
 set -e
-# Not in /run: nothing can be executed there, which ldd notices.
 mkdir -p /root/inner/bin /root/inner/proc /root/inner/sys
 cd /root/inner
 cp /usr/bin/busybox /usr/bin/lspci bin

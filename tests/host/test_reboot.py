@@ -129,7 +129,8 @@ class RebootTest(base.HostTestCase):
         self.assertNotRegex(log, r'bochs-drm 0000:01:00\.')
 
     def _restore(self, before):
-        """Drivers and every file are as they were before the first apply."""
-        self.tool('restore --yes --no-commands')
-        self.assertGivenBack()
+        """Every file is as before the first apply; the card with a boot."""
+        text = self.tool('restore --yes --no-commands').output
+        self.assertIn('goes to its drivers with the next boot', text)
+        self.assertHeld()
         self.assertEqual(before, self.guest.run(LISTING).output)
