@@ -89,7 +89,9 @@ class CrashTest(base.CloudTestCase):
                 self.post_server(second, '1h')
                 self.wait_until(
                     lambda: self.leases().get(first, {}).get('status') in (
-                        'ACTIVE', 'CANCELLED'), '%s to be settled' % first)
+                        'ACTIVE', 'CANCELLED'), '%s to be settled' % first,
+                    # One whose trust is not made waits for it for a minute.
+                    timeout=150)
                 self._check_first(name, first)
                 if self.leases()[first]['status'] == 'ACTIVE':
                     self.wait_leases(**{second: 'QUEUED'})
