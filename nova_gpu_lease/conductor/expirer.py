@@ -20,7 +20,6 @@ enough the fallback applies. Run by the holder of the dispatcher lock.
 """
 
 import datetime
-import random
 
 from keystoneauth1 import exceptions as ks_exc
 from nova.compute import api as compute_api
@@ -36,6 +35,7 @@ from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import standin
+from nova_gpu_lease.conductor import tries
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
@@ -43,12 +43,6 @@ from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
-
-#: The longest wait between two tries, in seconds, and the longest after one
-#: that failed because a service was away: that may be back soon, and the
-#: devices are held.
-MAX_RETRY = 600
-MAX_OUTAGE_RETRY = 30
 
 _SHELVING = (task_states.SHELVING, task_states.SHELVING_IMAGE_PENDING_UPLOAD,
              task_states.SHELVING_IMAGE_UPLOADING,
@@ -141,17 +135,19 @@ class Expirer:
     def _shelved(self, lease, instance):
         if instance.task_state not in (None, task_states.UNSHELVING):
             return True
-        # Or its owner was quicker to want it back.
+        note = ''
         try:
             note = self.standin.finish(lease, instance)
         except (nova_exception.GlanceConnectionFailed,
                 ks_exc.ClientException) as exc:
-            # The devices are free: this can wait.
             LOG.info('The image of a shelved server is not the owner\'s yet: '
                      '%s', exc, instance=instance)
-            db.lease_set(lease, next_attempt_at=clock.now() +
-                         datetime.timedelta(seconds=_pause(0, True)))
-            return False
+            if instance.task_state is None:
+                # The devices are free: this can wait.
+                db.lease_set(
+                    lease, next_attempt_at=tries.next_time(0, True))
+                return False
+            # Its owner was quicker to want it back.
         self._over(lease, states.ENDED_SHELVED, note)
         return False
 
@@ -170,7 +166,7 @@ class Expirer:
                          instance.task_state)
             if (instance.task_state in _QUICK or
                     (instance.task_state in _SHELVING and
-                     lease.attempts + 1 >= SLOW)):
+                     tries.failures(lease) + 1 >= SLOW)):
                 self._free(lease, instance)
             return False
         return True
@@ -196,7 +192,7 @@ class Expirer:
             self._call(lease, self.compute_api.delete)
 
     def _begin(self, lease, instance):
-        delete = _deletes(lease)
+        delete = tries.deletes(lease)
         step = endings.step_of(instance, delete)
         if not db.lease_set(
                 lease, attempt_started_at=clock.now(),
@@ -269,7 +265,7 @@ class Expirer:
 
     def _over(self, lease, how, note=''):
         failpoints.hit('end-seen')
-        if how == states.ENDED_DELETED and not _deletes(lease):
+        if how == states.ENDED_DELETED and not tries.deletes(lease):
             db.lease_transition(
                 lease, states.LEASE_RELEASED, self.host,
                 reason='the server was deleted', reason_code='deleted')
@@ -288,58 +284,13 @@ class Expirer:
             fallback applies, or work would be lost for it.
         """
         lease = db.lease_get(lease.uuid)
-        reason = 'The server could not be %s (try %d): %s' % (
-            'deleted' if _deletes(lease) else 'shelved', lease.attempts + 1,
-            reason)
-        values = {
-            'attempts': lease.attempts + 1,
-            'outages': lease.outages + outage,
-            'last_error': reason,
-            'attempt_started_at': None,
-            'next_attempt_at': clock.now() + datetime.timedelta(
-                seconds=_pause(lease.attempts, outage))}
-        failures = _failures(lease) + (not outage)
-        gives_up = (failures >= CONF.gpu_lease.expiry_attempts and
-                    lease.state == states.LEASE_EXPIRING and not outage)
-        if gives_up and CONF.gpu_lease.on_expiry_fallback == 'delete':
-            if failures == CONF.gpu_lease.expiry_attempts:
-                values['next_attempt_at'] = None
-            gives_up = False
+        values, gives_up = tries.failed(lease, reason, outage)
         if not gives_up:
-            LOG.warning('%s', reason, instance_uuid=lease.server_id)
-            db.lease_set(lease, reason=reason, reason_code='expiry_failed',
-                         **values)
+            LOG.warning('%s', values['reason'],
+                        instance_uuid=lease.server_id)
+            db.lease_set(lease, **values)
             return
         LOG.error('%s. Its devices stay held; it is tried again for ever. '
-                  'Shelve or delete the server by hand.', reason,
+                  'Shelve or delete the server by hand.', values['reason'],
                   instance_uuid=lease.server_id)
-        db.lease_transition(lease, states.LEASE_ERROR, self.host,
-                            reason=reason, reason_code='expiry_failed',
-                            **values)
-
-
-def _deletes(lease):
-    """Whether the next end of a lease deletes its server."""
-    return lease.on_expiry == states.ON_EXPIRY_DELETE or (
-        _failures(lease) >= CONF.gpu_lease.expiry_attempts and
-        CONF.gpu_lease.on_expiry_fallback == 'delete')
-
-
-def _failures(lease):
-    """The failed tries after which work may be given up: not for outages."""
-    return lease.attempts - lease.outages
-
-
-def _pause(tries, outage):
-    """How long to wait before the next try to end a lease.
-
-    Twice as long after each, and up to a half less by chance, so that leases
-    that ended together are not all tried together.
-
-    :param tries: how many tries failed before the last one.
-    :param outage: whether the last one failed because a service was away.
-    :returns: seconds.
-    """
-    longest = min(CONF.gpu_lease.expiry_retry_interval * 2 ** min(tries, 20),
-                  MAX_OUTAGE_RETRY if outage else MAX_RETRY)
-    return longest * random.uniform(0.5, 1)
+        db.lease_transition(lease, states.LEASE_ERROR, self.host, **values)

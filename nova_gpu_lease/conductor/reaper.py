@@ -321,7 +321,11 @@ class Reaper:
             resizes.follow(lease, instance, self.host)
 
     def follow_servers(self):
-        """Bring running leases up to date with what nobody told us of."""
+        """Bring running leases up to date with what nobody told us of.
+
+        One whose end is tried again later is looked at by the expirer now:
+        what it could not do may have been done by hand.
+        """
         context = nova_context.get_admin_context()
         for lease in db.leases_in([states.LEASE_EXPIRING,
                                    states.LEASE_ERROR]):

@@ -12,24 +12,24 @@
 
 """The pauses between tries to end a lease."""
 
-from nova_gpu_lease.conductor import expirer
+from nova_gpu_lease.conductor import tries
 from tests import base
 
 
 class PauseTest(base.TestCase):
 
-    def pauses(self, tries, outage=False):
-        return [expirer._pause(tries, outage) for _ in range(200)]
+    def pauses(self, count, outage=False):
+        return [tries.pause(count, outage) for _ in range(200)]
 
     def test_pause_doubles_and_has_an_end(self):
-        for tries, longest in ((0, 10), (1, 20), (3, 80), (6, 600),
+        for count, longest in ((0, 10), (1, 20), (3, 80), (6, 600),
                                (10 ** 6, 600)):
-            self.assertLessEqual(max(self.pauses(tries)), longest)
-            self.assertGreaterEqual(min(self.pauses(tries)), longest / 2)
+            self.assertLessEqual(max(self.pauses(count)), longest)
+            self.assertGreaterEqual(min(self.pauses(count)), longest / 2)
 
     def test_pause_of_an_outage_stays_short(self):
-        for tries, longest in ((0, 10), (1, 20), (2, 30), (50, 30)):
-            self.assertLessEqual(max(self.pauses(tries, True)), longest)
+        for count, longest in ((0, 10), (1, 20), (2, 30), (50, 30)):
+            self.assertLessEqual(max(self.pauses(count, True)), longest)
 
     def test_pause_differs(self):
         """Leases that ended together are not all tried together."""
