@@ -125,11 +125,20 @@ class CredentialsTest(base.CloudTestCase):
                   {'unshelve': None})
 
     def images(self):
-        """{name of a shelved server: (visibility, owner) of its image}."""
-        return {image['name'].removesuffix('-shelved'): (
-            image['visibility'], image['owner'])
-            for image in self.admin.get('glance', '/v2/images')['images']
-            if image['name'].endswith('-shelved')}
+        """{name of a shelved server: (visibility, owner) of its image}.
+
+        A try to shelve that a restart broke off may leave another image.
+        """
+        rows = mariadb.query(
+            self.cloud.state, 'nova',
+            'select i.display_name, m.value from instances i '
+            'join instance_system_metadata m on m.instance_uuid = i.uuid '
+            'where m.`key` = \'shelved_image_id\' and m.deleted = 0 '
+            'and i.deleted = 0')
+        images = {image['id']: image for image in self.admin.get(
+            'glance', '/v2/images')['images']}
+        return {name: (images[image]['visibility'], images[image]['owner'])
+                for name, image in rows}
 
     # Trusts
 
