@@ -84,7 +84,7 @@ functional)
 functional-eventlet)
     # What depends on threads; what Nova decides is the same as above.
     functional no functional-eventlet \
-        "${@:-tests.functional.test_(again|compute|conductor|queue|smoke)}"
+        "${@:-tests.functional.test_(compute|conductor|smoke)}"
     ;;
 cloud)
     # Real services on this machine: one test at a time, in order.
