@@ -37,7 +37,7 @@ if [ ${#first[@]} = 0 ]; then
     export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi
 # Minutes a suite may take before it counts as hung.
-limit=$((30 + ${SOAK_SECONDS:-0} / 60))
+limit=$((40 + ${SOAK_SECONDS:-0} / 60))
 
 began=$SECONDS
 tools/setup.sh || exit 1
