@@ -16,7 +16,6 @@ Everything that this service uses of Nova's manager is in this file.
 """
 
 import functools
-import inspect
 
 from nova.compute import build_results
 from nova.compute import manager
@@ -33,8 +32,8 @@ import oslo_messaging as messaging
 from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
-from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
+from nova_gpu_lease import hooks
 from nova_gpu_lease import terms
 
 LOG = logging.getLogger(__name__)
@@ -96,19 +95,10 @@ def check_supported():
 
     :raises: exception.UnsupportedNova
     """
-    version = manager.ComputeManager.target.version
-    if version.partition('.')[0] != TESTED_RPC_MAJOR:
-        raise exception.UnsupportedNova(
-            reason='the RPC version of its compute service is %s, not %s.x' %
-            (version, TESTED_RPC_MAJOR))
-    for name, arguments in TESTED.items():
-        method = inspect.unwrap(
-            getattr(manager.ComputeManager, name, lambda self: None))
-        found = tuple(inspect.signature(method).parameters)[1:]
-        if found != arguments:
-            raise exception.UnsupportedNova(
-                reason='%s takes (%s), not (%s)' % (
-                    name, ', '.join(found), ', '.join(arguments)))
+    hooks.check(
+        manager.ComputeManager, TESTED_RPC_MAJOR,
+        ((manager.ComputeManager, name, arguments)
+         for name, arguments in TESTED.items()))
 
 
 class GPULeaseComputeManager(manager.ComputeManager):
@@ -200,7 +190,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
             LOG.warning('A build was broken off, since nova-conductor did '
                         'not answer: %s', exc, instance=instance)
             self._give_back(context, instance, exc,
-                            (filter_properties or {}).get(rpcapi.STAMP))
+                            _stamp(filter_properties))
             return build_results.FAILED
 
     def _build_and_run_instance(self, context, instance, *args, **kwargs):
@@ -283,7 +273,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
             super().unshelve_instance(
                 context, instance, image, filter_properties, *args, **kwargs)
             return
-        stamp = (filter_properties or {}).get(rpcapi.STAMP)
+        stamp = _stamp(filter_properties)
         try:
             super().unshelve_instance(
                 context, instance, image, filter_properties, *args, **kwargs)
@@ -318,7 +308,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
         """
         if not has_gpu(instance):
             return True
-        stamp = (filter_properties or {}).get(rpcapi.STAMP)
+        stamp = _stamp(filter_properties)
         reason = 'it was given up in the meantime'
         try:
             if self._ask(self._lease_rpcapi.build_allowed, context,
@@ -346,6 +336,11 @@ def still_held(tracker, server_id):
         device.instance_uuid == server_id and device.status in (
             fields.PciDeviceStatus.ALLOCATED, fields.PciDeviceStatus.CLAIMED)
         for device in list(tracker.pci_tracker.pci_devs.objects))
+
+
+def _stamp(filter_properties):
+    """The generation that the conductor put on a cast, or None."""
+    return (filter_properties or {}).get(rpcapi.STAMP)
 
 
 def _is_unanswered(exc):

@@ -12,11 +12,9 @@
 
 """Whether the installed Nova's conductor is the one that the hooks know."""
 
-import inspect
+from nova.conductor import manager
 
-from nova.conductor import manager as nova_manager
-
-from nova_gpu_lease import exception
+from nova_gpu_lease import hooks
 
 #: Methods of ComputeTaskManager, with the arguments they were tested with.
 TESTED = {
@@ -67,28 +65,7 @@ def check():
 
     :raises: exception.UnsupportedNova
     """
-    manager = nova_manager.ComputeTaskManager
-    major = manager.target.version.partition('.')[0]
-    if major != TESTED_RPC_MAJOR:
-        raise exception.UnsupportedNova(
-            reason='the RPC version of its conductor is %s, not %s.x' %
-            (manager.target.version, TESTED_RPC_MAJOR))
-    for name, arguments in TESTED.items():
-        found = tuple(
-            parameter for parameter in inspect.signature(
-                _undecorated(manager, name)).parameters
-            if parameter != 'self')
-        if found != arguments:
-            raise exception.UnsupportedNova(
-                reason='%s takes (%s), not (%s)' % (
-                    name, ', '.join(found), ', '.join(arguments)))
-
-
-def _undecorated(owner, name):
-    """A method as it was written; one without arguments if there is none."""
-    method = inspect.unwrap(getattr(owner, name, lambda: None))
-    for cell in method.__closure__ or ():
-        # oslo.messaging's expected_exceptions does not say what it wraps.
-        if getattr(cell.cell_contents, '__name__', None) == name:
-            return inspect.unwrap(cell.cell_contents)
-    return method
+    hooks.check(
+        manager.ComputeTaskManager, TESTED_RPC_MAJOR,
+        ((manager.ComputeTaskManager, name, arguments)
+         for name, arguments in TESTED.items()))

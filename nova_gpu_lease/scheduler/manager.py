@@ -14,10 +14,8 @@
 """nova-scheduler with one more RPC namespace, and the check of its hooks.
 
 All that we use of Nova's scheduler beyond its documented interfaces is named
-in HOOKS; a Nova where one of them looks different is refused at start.
+in TESTED; a Nova where one of them looks different is refused at start.
 """
-
-import inspect
 
 from nova.pci import stats as pci_stats
 from nova.scheduler import filters
@@ -29,33 +27,33 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
-from nova_gpu_lease import exception
+from nova_gpu_lease import hooks
 from nova_gpu_lease.scheduler import survey
 
 LOG = logging.getLogger(__name__)
 
 RPC_MAJOR = '4'
 
-#: Callables and the names of their parameters.
-HOOKS = (
-    (host_manager.HostManager._get_computes_for_cells,
-     'self context cells compute_uuids'),
-    (host_manager.HostManager._get_host_states,
-     'self context compute_nodes services'),
-    (host_manager.HostManager.get_filtered_hosts,
-     'self hosts spec_obj index'),
-    (filters.BaseHostFilter.filter_all, 'self filter_obj_list spec_obj'),
-    (filters.BaseHostFilter._filter_one, 'self obj spec'),
-    (filters.CandidateFilterMixin.filter_candidates,
-     'self host_state filter_func'),
-    (pci_stats.PciDeviceStats.support_requests,
-     'self requests provider_mapping numa_cells'),
-    (pci_stats.PciDeviceStats.apply_requests,
-     'self requests provider_mapping numa_cells'),
-    (request_filter.process_reqspec, 'ctxt request_spec'),
-    (utils.resources_from_request_spec,
-     'ctxt spec_obj host_manager enable_pinning_translate'),
-    (utils.setup_instance_group, 'context request_spec'),
+#: (owner, name, parameters): see hooks.check.
+TESTED = (
+    (host_manager.HostManager, '_get_computes_for_cells',
+     ('context', 'cells', 'compute_uuids')),
+    (host_manager.HostManager, '_get_host_states',
+     ('context', 'compute_nodes', 'services')),
+    (host_manager.HostManager, 'get_filtered_hosts',
+     ('hosts', 'spec_obj', 'index')),
+    (filters.BaseHostFilter, 'filter_all', ('filter_obj_list', 'spec_obj')),
+    (filters.BaseHostFilter, '_filter_one', ('obj', 'spec')),
+    (filters.CandidateFilterMixin, 'filter_candidates',
+     ('host_state', 'filter_func')),
+    (pci_stats.PciDeviceStats, 'support_requests',
+     ('requests', 'provider_mapping', 'numa_cells')),
+    (pci_stats.PciDeviceStats, 'apply_requests',
+     ('requests', 'provider_mapping', 'numa_cells')),
+    (request_filter, 'process_reqspec', ('ctxt', 'request_spec')),
+    (utils, 'resources_from_request_spec',
+     ('ctxt', 'spec_obj', 'host_manager', 'enable_pinning_translate')),
+    (utils, 'setup_instance_group', ('context', 'request_spec')),
 )
 
 
@@ -64,18 +62,7 @@ def check_nova():
 
     :raises: exception.UnsupportedNova
     """
-    version = manager.SchedulerManager.target.version
-    if version.partition('.')[0] != RPC_MAJOR:
-        raise exception.UnsupportedNova(
-            reason="nova-scheduler's RPC version is %s, not %s.x" % (
-                version, RPC_MAJOR))
-    for hook, expected in HOOKS:
-        found = ' '.join(inspect.signature(hook).parameters)
-        if found != expected:
-            raise exception.UnsupportedNova(
-                reason='%s.%s takes (%s), not (%s)' % (
-                    hook.__module__, hook.__qualname__,
-                    found.replace(' ', ', '), expected.replace(' ', ', ')))
+    hooks.check(manager.SchedulerManager, RPC_MAJOR, TESTED)
 
 
 class GPULeaseSchedulerManager(manager.SchedulerManager):

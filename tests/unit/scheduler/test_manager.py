@@ -34,11 +34,10 @@ class CheckNovaTest(base.TestCase):
                                       manager.check_nova)
         self.assertIn('5.0, not 4.x', str(error))
 
-    @ddt.data(*range(len(manager.HOOKS)))
+    @ddt.data(*range(len(manager.TESTED)))
     def test_other_parameters_are_refused(self, number):
-        hooks = list(manager.HOOKS)
-        hooks[number] = (lambda self, other: None, hooks[number][1])
-        with mock.patch.object(manager, 'HOOKS', hooks):
+        owner, name, _arguments = manager.TESTED[number]
+        with mock.patch.object(owner, name, lambda self, other: None):
             error = self.assertRaises(exception.UnsupportedNova,
                                       manager.check_nova)
-        self.assertIn('takes (self, other), not (', str(error))
+        self.assertIn('%s takes (other), not (' % name, str(error))
