@@ -24,6 +24,7 @@ from nova import exception as nova_exception
 from nova import objects
 from oslo_config import cfg
 
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
@@ -77,9 +78,8 @@ def check_action(context, server_id, body):
     if flavor is None or not terms.is_gpu_flavor(
             flavor.extra_specs, CONF.gpu_lease):
         return
-    try:
-        spec = objects.RequestSpec.get_by_instance_uuid(context, server_id)
-    except nova_exception.RequestSpecNotFound:
+    spec = records.spec_of(context, server_id)
+    if spec is None:
         return
     if not context.is_admin and spec.project_id != context.project_id:
         # Nova says that there is no such server.

@@ -20,7 +20,6 @@ the other.
 import datetime
 
 from nova import context as nova_context
-from nova import exception as nova_exception
 from oslo_log import log as logging
 
 from nova_gpu_lease import clock
@@ -28,6 +27,7 @@ from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import reaper
+from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
@@ -228,14 +228,14 @@ class Dispatcher:
             self._settle(context, request, servers=list(planned))
         except exception.StaleState as exc:
             self._leave(context, request, exc)
-        except (nova_builder.LeaseFault, exception.UserGone) as exc:
-            self._settle(context, request, fault=_text(exc),
+        except (unstarted.LeaseFault, exception.UserGone) as exc:
+            self._settle(context, request, fault=nova_builder.text_of(exc),
                          servers=list(planned))
         except Exception as exc:
             # Whatever is away may be back soon, and nothing was begun.
             LOG.info('Request %s could not be started.', request.uuid,
                      exc_info=True)
-            self._requeue(request, list(planned), _text(exc))
+            self._requeue(request, list(planned), nova_builder.text_of(exc))
         else:
             self._build(context, request, list(planned), build)
 
@@ -249,7 +249,8 @@ class Dispatcher:
         except Exception as exc:
             LOG.warning('The quota of request %s could not be checked.',
                         request.uuid, exc_info=True)
-            db.request_set(request, **self._again(request, _text(exc)))
+            db.request_set(request, **self._again(
+                request, nova_builder.text_of(exc)))
             return False
         return True
 
@@ -275,17 +276,18 @@ class Dispatcher:
         except exception.StaleState as exc:
             self._leave(context, request, exc)
         except nova_builder.SelectionLost as exc:
-            self._requeue(request, server_ids, _text(exc))
+            self._requeue(request, server_ids, nova_builder.text_of(exc))
         except quota.OverQuota as exc:
             LOG.info('Request %s waits again: %s', request.uuid, exc)
             self._settle(context, request, servers=server_ids,
-                         again=self._again(request, _text(exc)))
+                         retry=self._again(request, nova_builder.text_of(exc)))
         except Exception as exc:
             # Nova puts the servers that it created into ERROR, and raises.
             LOG.exception('Request %s could not be started.', request.uuid)
             self._settle(
                 context, request, begun=True, servers=server_ids,
-                fault='The server could not be started: %s' % _text(exc))
+                fault='The server could not be started: %s' %
+                nova_builder.text_of(exc))
         else:
             # What it was built from is kept until it runs.
             self._move(request, states.REQUEST_PLACED, attempts=0)
@@ -306,7 +308,7 @@ class Dispatcher:
         """
         LOG.warning('This process stood still, and another one dispatches '
                     'by now: %s', exc)
-        self.builder.release(context, [
+        self.builder.unstarted.release(context, [
             lease.server_id for lease in self._waiting_leases(request)])
 
     def _requeue(self, request, server_ids, reason):
@@ -347,7 +349,8 @@ class Dispatcher:
     def _fail_servers(self, context, request, code, reason):
         servers = [lease.server_id for lease in self._waiting_leases(request)]
         for server_id in servers:
-            self.builder.fail(context, request.kind, server_id, reason)
+            self.builder.unstarted.fail(
+                context, request.kind, server_id, reason)
         self._hopeless.pop(request.uuid, None)
         self._move(request, reaper.over(request, states.REQUEST_FAILED),
                    reason=reason, reason_code=code,
@@ -406,11 +409,3 @@ class Dispatcher:
         times.extend(since + STANDS for since in self._hopeless.values()
                      if since + STANDS > now)
         return min(times)
-
-
-def _text(exc):
-    """What a tenant may read of an error: as Nova does in its faults."""
-    if isinstance(exc, (nova_exception.NovaException,
-                        exception.GPULeaseException)):
-        return exc.format_message()
-    return type(exc).__name__

@@ -24,11 +24,12 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import again
-from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
@@ -52,7 +53,7 @@ class QueueEndpoint:
         """
         self.target = task_mgr.target
         self.task_mgr = task_mgr
-        self.builder = builder.Builder(task_mgr)
+        self.unstarted = unstarted.Unstarted(task_mgr)
         self.creds = creds
         self.host = host
 
@@ -138,11 +139,11 @@ class QueueEndpoint:
                      'taken back already.', instance=instance)
             return True
         reason = (filter_properties.get('retry') or {}).get(
-            'exc_reason') or builder.last_fault(context, instance.uuid)
+            'exc_reason') or records.last_fault(context, instance.uuid)
         try:
             if not again.requeue(lease, reason, self.host):
                 reason = again.last_words(lease, reason)
-                self.builder.end_build(
+                self.unstarted.end_build(
                     context, instance, spec, networks, reason)
                 db.lease_transition(
                     lease, states.LEASE_CANCELLED, self.host, reason=reason,
@@ -166,7 +167,7 @@ class QueueEndpoint:
             # It would have a GPU for ever.
             LOG.exception('A server is not resized, since its lease could '
                           'not be written down.', instance=instance)
-            builder.give_back(
+            unstarted.give_back(
                 context.elevated(), instance.uuid,
                 'The lease could not be written down. Please try again.',
                 task_states.RESIZE_PREP)
@@ -199,7 +200,7 @@ class QueueEndpoint:
             LOG.exception('A server could not be queued.',
                           instance=instances[0])
             for instance in instances:
-                self.builder.fail(
+                self.unstarted.fail(
                     context.elevated(), kind, instance.uuid,
                     'The request could not be queued. Please try again.')
             return

@@ -31,8 +31,8 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_gpu_lease import clock
-from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import endings
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import standin
 from nova_gpu_lease.conductor import tries
@@ -109,7 +109,7 @@ class Expirer:
     def _end(self, lease):
         admin = nova_context.get_admin_context()
         try:
-            instance = nova_builder.find_instance(
+            instance = records.find_instance(
                 admin, lease.server_id, ['flavor'])
         except nova_exception.InstanceNotFound:
             self._over(lease, states.ENDED_DELETED)
@@ -127,7 +127,7 @@ class Expirer:
             return True
         if (lease.attempt_started_at is not None and
                 endings.has_failed(lease, instance)):
-            self._failed(lease, nova_builder.last_fault(
+            self._failed(lease, records.last_fault(
                 admin, lease.server_id) or 'the server still runs')
             return False
         return self._begin(lease, instance)
@@ -221,7 +221,7 @@ class Expirer:
             deletes = action in (self.compute_api.delete,
                                  self.compute_api.force_delete)
             context, ours = self.standin.context(lease, deletes)
-            instance = nova_builder.find_instance(
+            instance = records.find_instance(
                 context, lease.server_id,
                 ['flavor', 'system_metadata', 'metadata', 'pci_requests',
                  'pci_devices', 'info_cache', 'numa_topology',

@@ -22,9 +22,10 @@ from oslo_utils import timeutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
-from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -131,7 +132,7 @@ class LeaseEndpoint:
 
     def _end_build(self, context, lease, host, ok, message):
         try:
-            instance = builder.find_instance(
+            instance = records.find_instance(
                 context.elevated(), lease.server_id)
         except nova_exception.InstanceNotFound:
             self._close(lease, states.LEASE_CANCELLED, 'deleted',
@@ -146,8 +147,8 @@ class LeaseEndpoint:
             self._build_failed(context, lease, instance, message)
 
     def _build_failed(self, context, lease, instance, message):
-        reason = message or builder.last_fault(context, lease.server_id)
-        if builder.is_waiting(instance):
+        reason = message or records.last_fault(context, lease.server_id)
+        if records.is_waiting(instance):
             # Dropped before it was begun; the last try is left to the reaper.
             again.requeue(lease, reason, self.host)
             return
@@ -155,7 +156,8 @@ class LeaseEndpoint:
             if again.requeue(lease, reason, self.host):
                 return
             reason = again.last_words(lease, reason)
-            builder.fail_unshelve(context.elevated(), lease.server_id, reason)
+            unstarted.fail_unshelve(
+                context.elevated(), lease.server_id, reason)
         elif instance.vm_state == vm_states.ERROR:
             reason = 'the server could not be built: %s' % reason
         else:
@@ -191,7 +193,7 @@ class LeaseEndpoint:
     def _follow(self, context, lease):
         """A server that was moved or resized."""
         try:
-            instance = builder.find_instance(
+            instance = records.find_instance(
                 context.elevated(), lease.server_id, ['flavor'])
         except nova_exception.InstanceNotFound:
             return lease
@@ -209,7 +211,7 @@ class LeaseEndpoint:
         if ended is None:
             return lease
         try:
-            instance = builder.find_instance(
+            instance = records.find_instance(
                 context.elevated(), lease.server_id)
         except nova_exception.InstanceNotFound:
             return self._close(lease, ended, 'deleted',

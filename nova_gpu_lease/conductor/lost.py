@@ -23,13 +23,13 @@ import time
 from nova.compute import task_states
 from nova.compute import vm_states
 from nova import context as nova_context
-from nova import exception as nova_exception
 from nova import objects
 from oslo_log import log as logging
 
-from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import records
+from nova_gpu_lease.conductor import unstarted as nova_unstarted
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
 from nova_gpu_lease import states
@@ -49,13 +49,13 @@ UNSHELVE_LOST = ('The request was lost when a nova-conductor died. Please '
 class LostCasts:
     """Remembers which servers it saw without a lease, and since when."""
 
-    def __init__(self, builder, host, monotonic=time.monotonic):
-        """:param builder: a builder.Builder.
+    def __init__(self, unstarted, host, monotonic=time.monotonic):
+        """:param unstarted: an unstarted.Unstarted.
 
         :param host: the name of this service's host.
         :param monotonic: a function that returns seconds.
         """
-        self.builder = builder
+        self.unstarted = unstarted
         self.host = host
         self._monotonic = monotonic
         self._seen = {}
@@ -82,11 +82,11 @@ class LostCasts:
                    in objects.BuildRequestList.get_all(context)}
         found = {}
         for server_id in self._without_lease(waiting):
-            spec = _spec(context, server_id)
+            spec = records.spec_of(context, server_id)
             if spec and enrolment.terms_of(spec):
                 found[server_id] = lambda server_id=server_id: (
-                    self.builder.fail(context, states.KIND_CREATE, server_id,
-                                      CREATE_LOST))
+                    self.unstarted.fail(context, states.KIND_CREATE,
+                                        server_id, CREATE_LOST))
         return found
 
     def _unshelving(self, context):
@@ -96,13 +96,13 @@ class LostCasts:
                 continue
             servers = {server.uuid: server for server in
                        objects.InstanceList.get_by_filters(
-                           nova_builder.cell_context(context, cell),
+                           records.cell_context(context, cell),
                            {'vm_state': vm_states.SHELVED_OFFLOADED,
                             'task_state': task_states.UNSHELVING,
                             'deleted': False}, expected_attrs=[])}
             current = db.leases_current(servers)
             for server_id, server in servers.items():
-                spec = _spec(context, server_id)
+                spec = records.spec_of(context, server_id)
                 if server_id not in current and spec:
                     agreed = enrolment.terms_again(server_id, spec)
                     if agreed:
@@ -126,7 +126,7 @@ class LostCasts:
         db.request_transition(
             row, states.REQUEST_FAILED, self.host, reason=UNSHELVE_LOST,
             reason_code='lost', lease_state=states.LEASE_CANCELLED)
-        nova_builder.fail_unshelve(context, server.uuid, UNSHELVE_LOST)
+        nova_unstarted.fail_unshelve(context, server.uuid, UNSHELVE_LOST)
 
     @staticmethod
     def _without_lease(server_ids):
@@ -138,10 +138,3 @@ class LostCasts:
                     db.lease_get(server_id)
                 except exception.LeaseNotFound:
                     yield server_id
-
-
-def _spec(context, server_id):
-    try:
-        return objects.RequestSpec.get_by_instance_uuid(context, server_id)
-    except nova_exception.RequestSpecNotFound:
-        return None

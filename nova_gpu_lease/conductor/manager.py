@@ -56,7 +56,8 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         # After the fork: threads and connections are this worker's own.
         db.dispose()
         builder = nova_builder.Builder(self.compute_task_mgr)
-        self.gpu_lease_reaper = reaper.Reaper(builder, self.host)
+        self.gpu_lease_reaper = reaper.Reaper(
+            builder.unstarted, self.host)
         self.gpu_lease_dispatcher = dispatcher.Dispatcher(
             builder, self.gpu_lease_reaper, self.gpu_lease_creds,
             scheduler_rpcapi.SchedulerAPI(), self.host)

@@ -25,8 +25,8 @@ from oslo_log import log as logging
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
-from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import lost
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
@@ -48,14 +48,14 @@ _STARTED = 'started'
 class Reaper:
     """Compares requests and leases with Nova's records."""
 
-    def __init__(self, builder, host):
-        """:param builder: a builder.Builder.
+    def __init__(self, unstarted, host):
+        """:param unstarted: an unstarted.Unstarted.
 
         :param host: the name of this service's host.
         """
-        self.builder = builder
+        self.unstarted = unstarted
         self.host = host
-        self.lost = lost.LostCasts(builder, host)
+        self.lost = lost.LostCasts(unstarted, host)
 
     def recover(self):
         """Settle the requests that a dead dispatcher left half-done."""
@@ -67,7 +67,7 @@ class Reaper:
                 self.settle(context, request)
 
     def settle(self, context, request, fault=None, begun=False,
-               servers=None, again=None):
+               servers=None, retry=None):
         """Find out how far the start of a request got, and go on from there.
 
         Servers that a compute works on are left alone; others go back into
@@ -81,15 +81,11 @@ class Reaper:
             those that are in a cell by then may be tried again.
         :param servers: ids of the servers that were to be started; others of
             the request were sent to their computes before. None: not known.
-        :param again: columns to set if the request goes back into the queue.
+        :param retry: columns to set if the request goes back into the queue.
         :raises: whatever keeps one of them from being settled: the request
             stays as it is, to be settled later.
         """
-        if not db.request_set(request, next_attempt_at=None):
-            # This process stood still, and another one has taken over.
-            raise exception.StaleState(
-                table='Request', id=request.uuid, state=request.state,
-                generation=request.generation)
+        still_begun(request)
         for lease in db.leases_of(request.id):
             if lease.state == states.LEASE_BUILDING and (
                     servers is None or lease.server_id in servers):
@@ -99,9 +95,9 @@ class Reaper:
         waiting = [lease.server_id for lease in leases
                    if lease.state == states.LEASE_QUEUED]
         if waiting:
-            self.builder.wait_again(context, request.kind, waiting)
+            self.unstarted.wait_again(context, request.kind, waiting)
             db.request_transition(request, states.REQUEST_QUEUED, self.host,
-                                  num_servers=len(waiting), **(again or {}))
+                                  num_servers=len(waiting), **(retry or {}))
         elif {lease.state for lease in leases} == {states.LEASE_CANCELLED}:
             db.request_transition(request, states.REQUEST_FAILED, self.host,
                                   reason=fault)
@@ -122,22 +118,22 @@ class Reaper:
         if fate in (_NOT_STARTED, _IN_CELL):
             if (fate == _NOT_STARTED and lease.host and
                     request.kind == states.KIND_CREATE):
-                self.builder.discard_orphan(
+                self.unstarted.discard_orphan(
                     context, lease.server_id, lease.host)
             if fault is None:
                 db.lease_transition(lease, states.LEASE_QUEUED, self.host)
                 return
-            self.builder.fail(context, request.kind, lease.server_id, fault)
-        self.builder.release(context, [lease.server_id])
+            self.unstarted.fail(context, request.kind, lease.server_id, fault)
+        self.unstarted.release(context, [lease.server_id])
         if fate == _DELETED:
             if lease.host and request.kind == states.KIND_CREATE:
-                self.builder.discard_unmapped(
+                self.unstarted.discard_unmapped(
                     context, lease.server_id, lease.host)
-            self.builder.forget(context, lease.server_id)
+            self.unstarted.forget(context, lease.server_id)
             code, reason = 'deleted', 'the server was deleted'
         else:
             code = 'start_failed'
-            reason = fault or nova_builder.last_fault(
+            reason = fault or records.last_fault(
                 context, lease.server_id) or 'Nova ended it'
         db.lease_transition(lease, states.LEASE_CANCELLED, self.host,
                             reason=reason, reason_code=code)
@@ -159,27 +155,25 @@ class Reaper:
     @staticmethod
     def _fate(context, request, server_id):
         try:
-            instance = nova_builder.find_instance(context, server_id)
+            instance = records.find_instance(context, server_id)
         except nova_exception.InstanceNotFound:
             return _DELETED
         if instance is None:
-            if nova_builder.server_of(context, server_id) is None:
+            if records.server_of(context, server_id) is None:
                 return _DELETED
             return _NOT_STARTED
-        if nova_builder.is_waiting(instance):
+        if records.is_waiting(instance):
             return _IN_CELL
         if instance.vm_state == vm_states.ERROR:
             return _FAILED
         if (request.kind == states.KIND_UNSHELVE and
-                instance.vm_state != vm_states.SHELVED_OFFLOADED and
-                instance.task_state is None and instance.host is None):
-            # An operator reset its state while it waited.
-            return _FAILED
-        if (request.kind == states.KIND_UNSHELVE and
-                instance.task_state is None and
-                instance.vm_state == vm_states.SHELVED_OFFLOADED):
-            # Nova gave it up.
-            return _NOT_STARTED
+                instance.task_state is None):
+            if instance.vm_state == vm_states.SHELVED_OFFLOADED:
+                # Nova gave it up.
+                return _NOT_STARTED
+            if instance.host is None:
+                # An operator reset its state while it waited.
+                return _FAILED
         return _STARTED
 
     def requeue_failed(self):
@@ -192,7 +186,7 @@ class Reaper:
             with _each('request', request.uuid):
                 waiting = [lease for lease in db.leases_of(request.id)
                            if lease.state == states.LEASE_QUEUED]
-                self.builder.wait_again(
+                self.unstarted.wait_again(
                     context, request.kind,
                     [lease.server_id for lease in waiting])
                 db.request_transition(
@@ -217,17 +211,17 @@ class Reaper:
     def _gone(context, server_id):
         """Whether a waiting server was deleted."""
         try:
-            instance = nova_builder.find_instance(context, server_id)
+            instance = records.find_instance(context, server_id)
         except nova_exception.InstanceNotFound:
             return True
         return (instance is None and
-                nova_builder.server_of(context, server_id) is None)
+                records.server_of(context, server_id) is None)
 
     def _cancel(self, context, request_uuid, leases):
         because = {'reason': 'the server was deleted while it waited',
                    'reason_code': 'deleted'}
         for lease in leases:
-            self.builder.forget(context, lease.server_id)
+            self.unstarted.forget(context, lease.server_id)
         request = db.request_get(request_uuid)
         gone = [lease.server_id for lease in leases]
         left = [lease for lease in db.leases_of(request.id)
@@ -257,7 +251,7 @@ class Reaper:
             with _each('lease', lease.uuid):
                 try:
                     shelved.free(
-                        nova_builder.find_instance(context, lease.server_id),
+                        records.find_instance(context, lease.server_id),
                         lease.request.context['request_id'])
                 except nova_exception.InstanceNotFound:
                     LOG.debug('The server was deleted.',
@@ -284,16 +278,16 @@ class Reaper:
         elif fate == _FAILED:
             code = 'build_failed'
             reason = 'the server could not be built: %s' % (
-                nova_builder.last_fault(context, lease.server_id))
+                records.last_fault(context, lease.server_id))
         elif fate == _NOT_STARTED:
             # The compute could not unshelve it, and has not said so yet.
-            reason = nova_builder.last_fault(context, lease.server_id)
+            reason = records.last_fault(context, lease.server_id)
             if again.requeue(lease, reason, self.host):
                 return
             code, reason = 'build_failed', again.last_words(lease, reason)
         elif lease.updated_at < late and (
                 fate == _IN_CELL or fate == _STARTED and
-                self.builder.take_back(context, lease.server_id)):
+                self.unstarted.take_back(context, lease.server_id)):
             reason = 'no compute began to build the server within %s' % (
                 duration.format(CONF.gpu_lease.build_timeout))
             if again.requeue(lease, reason, self.host):
@@ -303,7 +297,7 @@ class Reaper:
             lease = db.lease_transition(
                 lease, states.LEASE_QUEUED, self.host, exact=True,
                 attempt_started_at=None)
-            if not self.builder.give_up(context, lease.server_id, reason):
+            if not self.unstarted.give_up(context, lease.server_id, reason):
                 return
         else:
             return
@@ -312,7 +306,7 @@ class Reaper:
     def _look_at_resize(self, context, lease):
         """Nova resizes a server: its lease begins, or never does."""
         try:
-            instance = nova_builder.find_instance(
+            instance = records.find_instance(
                 context, lease.server_id, ['flavor'])
         except nova_exception.InstanceNotFound:
             self._close(lease, states.LEASE_CANCELLED, 'deleted',
@@ -335,7 +329,7 @@ class Reaper:
         for lease in db.leases_in([states.LEASE_ACTIVE]):
             with _each('lease', lease.uuid):
                 try:
-                    resizes.follow(lease, nova_builder.find_instance(
+                    resizes.follow(lease, records.find_instance(
                         context, lease.server_id, ['flavor']), self.host)
                 except nova_exception.InstanceNotFound:
                     self._close(lease, states.LEASE_RELEASED, 'deleted',
@@ -361,7 +355,7 @@ def _ended_by_hand(context, lease):
     :param lease: one that is EXPIRING or ERROR.
     """
     try:
-        instance = nova_builder.find_instance(context, lease.server_id)
+        instance = records.find_instance(context, lease.server_id)
     except nova_exception.InstanceNotFound:
         return True
     return instance.vm_state == vm_states.SHELVED_OFFLOADED

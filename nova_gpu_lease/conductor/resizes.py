@@ -21,14 +21,13 @@ import datetime
 
 from nova.compute import vm_states
 from nova import exception as nova_exception
-from nova import objects
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
 from nova_gpu_lease import clock
-from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import credentials
 from nova_gpu_lease.conductor import enrolment
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -92,7 +91,7 @@ def look(context, server_id, actor):
     if lease is None:
         return
     try:
-        instance = builder.find_instance(context, server_id, ['flavor'])
+        instance = records.find_instance(context, server_id, ['flavor'])
         if instance is not None:
             follow(lease, instance, actor)
     except nova_exception.InstanceNotFound:
@@ -136,7 +135,7 @@ def follow(lease, instance, actor):
 def _resized(lease, instance, actor):
     """A resize to a GPU flavor that is over."""
     if instance.flavor.name != lease.flavor:
-        fault = builder.last_fault(instance._context, instance.uuid)
+        fault = records.last_fault(instance._context, instance.uuid)
         return db.lease_transition(
             lease, states.LEASE_CANCELLED, actor, reason_code='resize_failed',
             reason='the server was not resized: %s' % (
@@ -163,12 +162,9 @@ def _has_lease(lease, instance):
         # The hints cannot be read in the conductor of a cell; who can, looks
         # at it every [gpu_lease] dispatch_interval.
         return True
-    try:
-        spec = objects.RequestSpec.get_by_instance_uuid(
-            instance._context, instance.uuid)
-    except nova_exception.RequestSpecNotFound:
-        return True
-    return enrolment.terms_of(spec, instance.flavor) is not None
+    spec = records.spec_of(instance._context, instance.uuid)
+    return (spec is None or
+            enrolment.terms_of(spec, instance.flavor) is not None)
 
 
 def _update(lease, instance):

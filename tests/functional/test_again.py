@@ -210,7 +210,7 @@ class AgainTest(AgainCases, base.CloudTestCase):
     def _lose_casts(self):
         """Have requests get lost before they are queued."""
         self.reaper.lost = lost.LostCasts(
-            self.reaper.builder, 'host', lambda: next(self.minutes) * 60)
+            self.reaper.unstarted, 'host', lambda: next(self.minutes) * 60)
         self.minutes = itertools.count()
         casts = []
         patch = fixtures.MonkeyPatch(
@@ -267,7 +267,7 @@ class AgainTest(AgainCases, base.CloudTestCase):
         """Nova's own servers that wait for their cast are left alone."""
         self.minutes = itertools.count()
         self.reaper.lost = lost.LostCasts(
-            self.reaper.builder, 'host', lambda: next(self.minutes) * 60)
+            self.reaper.unstarted, 'host', lambda: next(self.minutes) * 60)
         self.useFixture(fixtures.MonkeyPatch(
             'nova.conductor.manager.ComputeTaskManager.'
             'schedule_and_build_instances', lambda *args, **kwargs: None))

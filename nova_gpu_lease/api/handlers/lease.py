@@ -21,7 +21,7 @@ from nova_gpu_lease.api import query
 from nova_gpu_lease.api.schemas import lease as schema
 from nova_gpu_lease.api import views
 from nova_gpu_lease import clock
-from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
@@ -134,7 +134,7 @@ def _check_waits(lease):
 def _free(lease):
     """Let the owner act on the server again, at once if possible."""
     try:
-        instance = builder.find_instance(
+        instance = records.find_instance(
             nova_context.get_admin_context(), lease.server_id)
         shelved.free(instance, lease.request.context['request_id'])
     except nova_exception.InstanceNotFound:

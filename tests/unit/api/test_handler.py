@@ -29,7 +29,7 @@ class RoutesTestCase(base.APITestCase):
         self.request = self.queue(kind='unshelve')
         # The server of the lease is one of Nova's.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_gpu_lease.conductor.builder.find_instance', self._gone))
+            'nova_gpu_lease.conductor.records.find_instance', self._gone))
 
     @staticmethod
     def _gone(context, server_id, attrs=None):

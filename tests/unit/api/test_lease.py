@@ -142,7 +142,7 @@ class CancelTestCase(LeaseTestCase):
         #: The ids of servers that were freed.
         self.freed = []
         self.useFixture(fixtures_.MonkeyPatch(
-            'nova_gpu_lease.conductor.builder.find_instance',
+            'nova_gpu_lease.conductor.records.find_instance',
             lambda context, server_id: server_id))
         self.useFixture(fixtures_.MonkeyPatch(
             'nova_gpu_lease.conductor.shelved.free',
@@ -250,7 +250,7 @@ class CancelTestCase(LeaseTestCase):
             raise OSError('cell1')
 
         self.useFixture(fixtures_.MonkeyPatch(
-            'nova_gpu_lease.conductor.builder.find_instance', away))
+            'nova_gpu_lease.conductor.records.find_instance', away))
         lease = self.waits()
         self.assertEqual(204, self.cancel(lease.uuid).status_int)
         self.assertEqual(
