@@ -106,7 +106,6 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
             self.gpu_lease_reaper.follow_servers()
             self.gpu_lease_reaper.fail_lost()
             self._gpu_lease_swept_at = time.monotonic()
-        self.gpu_lease_reaper.requeue_failed()
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 
     def _gpu_lease_expire(self, first):

@@ -14,6 +14,7 @@
 """Builds that fail: back to the head of the queue, and the end of it."""
 
 import itertools
+import threading
 
 import fixtures
 from nova.compute import resource_tracker
@@ -79,6 +80,34 @@ class AgainCases:
             self.wait_for_lease(second, 'QUEUED')
         # It has the device to itself until it gives up.
         self.wait_for_status(first, 'ERROR')
+        self.wait_for_status(second, 'ACTIVE')
+        self.assertEqual(
+            ['full', 'first', 'first', 'first', 'second'],
+            [name for name, _ in self.virt.driver.spawns])
+
+    def test_build_that_fails_during_a_survey_is_not_overtaken(self):
+        full = self.create('full')
+        self.wait_for_lease(full, 'ACTIVE')
+        free, = {'host1', 'host2'} - {self.host_of(full)}
+        self.virt.driver.fail_spawn.add('first')
+        scheduler = self.conductor.manager.gpu_lease_dispatcher.scheduler
+        real, surveys = scheduler.survey, threading.Event()
+
+        def survey(*args, **kwargs):
+            if not surveys.is_set():
+                surveys.set()
+                self.wait_for_lease(first, 'QUEUED')
+            return real(*args, **kwargs)
+
+        with self.virt.hold(free):
+            first = self.create('first')
+            self.wait_for_lease(first, 'BUILDING')
+            second = self.create('second')
+            self.wait_for_lease(second, 'QUEUED')
+            self.useFixture(fixtures.MockPatchObject(
+                scheduler, 'survey', survey))
+            db.wake()
+            self.assertTrue(surveys.wait(base.TIMEOUT))
         self.wait_for_status(second, 'ACTIVE')
         self.assertEqual(
             ['full', 'first', 'first', 'first', 'second'],
