@@ -139,10 +139,12 @@ class StoryTest(base.CloudTestCase):
         self.assertEqual(1, self.leases()['second']['position'])
 
     def test_a_guest_that_fails_frees_its_gpu(self):
-        self.cloud.fail_next('spawn')
+        # As often as it is tried.
+        self.cloud.fail_next('spawn', count=3)
         self.create('broken')
         self.wait_statuses(broken='ERROR')
         self.wait_leases(broken='CANCELLED')
+        self.assertIn('in 3 tries', self.leases()['broken']['reason'])
         self.create('a', flavor='gpu2')
         self.create('b', flavor='gpu2')
         self.wait_statuses(a='ACTIVE', b='ACTIVE')
