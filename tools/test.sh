@@ -31,8 +31,8 @@ first=("$@")
 second=()
 if [ ${#first[@]} = 0 ]; then
     first=(pep8 genconfig genpolicy docs py3 host functional
-           functional-eventlet soak)
-    second=(cloud)
+           functional-eventlet)
+    second=(cloud soak)
     # A taste of it; the whole is "tox -e soak".
     export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi
