@@ -115,7 +115,9 @@ class CrashTest(base.CloudTestCase):
             server = 'e%d' % number
             with self.subTest(failpoint=name):
                 self.die_at(name, lambda: self.post_server(server, '3s'))
-                self.wait_leases(**{server: 'EXPIRED'})
+                # What was asked for may have died with it; it is waited for
+                # before it is asked for again.
+                self.wait_leases(180, **{server: 'EXPIRED'})
                 self.assertEqual('SHELVED_OFFLOADED',
                                  self.statuses()[server])
                 self.assert_all_accounted_for()
