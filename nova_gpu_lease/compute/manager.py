@@ -12,7 +12,8 @@
 
 """Nova's ComputeManager with the hooks of leases; see timer.py for the work.
 
-Everything that this service uses of Nova's manager is in this file.
+Everything that this service uses of Nova's manager is in this file, and what
+it uses of its resource tracker in pci.py.
 """
 
 import functools
@@ -29,6 +30,7 @@ from nova import servicegroup
 from oslo_log import log as logging
 import oslo_messaging as messaging
 
+from nova_gpu_lease.compute import pci
 from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
@@ -97,8 +99,8 @@ def check_supported():
     """
     hooks.check(
         manager.ComputeManager, TESTED_RPC_MAJOR,
-        ((manager.ComputeManager, name, arguments)
-         for name, arguments in TESTED.items()))
+        [(manager.ComputeManager, name, arguments)
+         for name, arguments in TESTED.items()] + list(pci.TESTED))
 
 
 class GPULeaseComputeManager(manager.ComputeManager):
@@ -107,6 +109,9 @@ class GPULeaseComputeManager(manager.ComputeManager):
     def __init__(self, *args, **kwargs):
         check_supported()
         super().__init__(*args, **kwargs)
+        # It has seen nothing of the host yet.
+        self.rt = pci.ResourceTracker(
+            self.host, self.driver, reportclient=self.reportclient)
         self._lease_rpcapi = rpcapi.ConductorAPI()
         self._lease_timer = timer.Timer(
             self._lease_rpcapi, nova.context.get_admin_context, self.host,

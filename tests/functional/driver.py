@@ -49,6 +49,8 @@ class GPUDriver(fake.FakeDriver):
     #: servers that had to wait.
     spawns = []
     holds = []
+    #: {server name: addresses of the devices of its guest}
+    guests = {}
 
     vcpus = 32
     memory_mb = 65536
@@ -76,6 +78,8 @@ class GPUDriver(fake.FakeDriver):
         if {instance.display_name, self._host} & self.fail_spawn:
             raise exception.InstanceDeployFailure(
                 reason='the guest did not start')
+        self.guests[instance.display_name] = [
+            device.address for device in instance.get_pci_devices()]
         super().spawn(context, instance, *args, **kwargs)
 
     def snapshot(self, context, instance, *args, **kwargs):
@@ -98,7 +102,7 @@ class GPUDriverFixture(fixtures.Fixture):
         self.driver = type('GPUDriver', (GPUDriver,), {
             'layout': self.layout, 'fail_spawn': set(),
             'fail_snapshot': set(), 'hold_spawn': {}, 'spawns': [],
-            'holds': []})
+            'holds': [], 'guests': {}})
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.fake.GPUDriver', self.driver))
 

@@ -15,12 +15,14 @@
 
 import itertools
 import threading
+from unittest import mock
 
 import fixtures
 from nova.compute import resource_tracker
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova.pci import stats as pci_stats
 
 from nova_gpu_lease.conductor import lost
 from nova_gpu_lease.db import api as db
@@ -311,3 +313,50 @@ class AgainTest(AgainCases, base.CloudTestCase):
 
 class AgainPlacementTest(AgainCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True
+
+
+class StaleDeviceTest(base.CloudTestCase):
+    """A build is repeated on a host that could not save what became free."""
+
+    GPUS = {'host1': {'gpu': 2}}
+
+    def setUp(self):
+        super().setUp()
+        consume = pci_stats.PciDeviceStats.consume_requests
+        abort = resource_tracker.ResourceTracker.abort_instance_claim
+
+        taken = set()
+
+        def the_other_device_next(stats, *args, **kwargs):
+            # The last one of a pool is taken.
+            for pool in stats.pools:
+                pool['devices'].sort(
+                    key=lambda device: device.address not in taken)
+            devices = consume(stats, *args, **kwargs)
+            taken.update(device.address for device in devices)
+            return devices
+
+        def abort_unsaved(tracker, *args, **kwargs):
+            self.virt.driver.fail_spawn.clear()
+            with mock.patch.object(
+                    tracker, '_update_to_placement',
+                    side_effect=nova_exception.PlacementPciException(
+                        error='Placement is away')):
+                return abort(tracker, *args, **kwargs)
+
+        for name, method in (
+                ('pci.stats.PciDeviceStats.consume_requests',
+                 the_other_device_next),
+                ('compute.resource_tracker.ResourceTracker.'
+                 'abort_instance_claim', abort_unsaved)):
+            self.useFixture(fixtures.MonkeyPatch('nova.' + name, method))
+
+    def test_guest_has_only_what_was_claimed_for_it(self):
+        self.virt.driver.fail_spawn.add('twice')
+        server = self.create('twice')
+        self.wait_for_status(server, 'ACTIVE')
+        self.assertEqual([('twice', 'host1')] * 2, self.virt.driver.spawns)
+        held = [address for address, holder in self.devices('host1').items()
+                if holder == server]
+        self.assertEqual(1, len(held))
+        self.assertEqual({'twice': held}, self.virt.driver.guests)

@@ -1,0 +1,55 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Nova's resource tracker, and what it needs where a build is repeated."""
+
+from nova.compute import resource_tracker
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+#: Methods that are overridden here: see hooks.check.
+TESTED = (
+    (resource_tracker.ResourceTracker, 'instance_claim',
+     ('context', 'instance', 'nodename', 'allocations', 'limits')),
+)
+
+
+class ResourceTracker(resource_tracker.ResourceTracker):
+    """Lets no server have more devices than were claimed for it."""
+
+    def instance_claim(self, context, instance, nodename, allocations,
+                       limits=None):
+        """See the base class.
+
+        The rows of devices are saved last when a build is given up. If that
+        fails, a repeated build on the same host, which Nova itself never
+        makes, reads that the server has the device of the first one, too: its
+        guest would get a device that somebody else is given.
+        """
+        claim = super().instance_claim(
+            context, instance, nodename, allocations, limits)
+        if self.pci_tracker and instance.pci_devices:
+            held = {device.id for device
+                    in list(self.pci_tracker.pci_devs.objects)
+                    if device.instance_uuid == instance.uuid}
+            found = instance.pci_devices.objects
+            own = {device.id: device for device in found
+                   if device.id in held}
+            if len(own) < len(found):
+                LOG.warning('Of the devices %s only %s are of this build.',
+                            *(sorted(device.address for device in some)
+                              for some in (found, own.values())),
+                            instance=instance)
+                instance.pci_devices.objects = list(own.values())
+        return claim
