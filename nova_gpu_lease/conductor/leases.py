@@ -114,6 +114,8 @@ class LeaseEndpoint:
         if (lease.state != states.LEASE_BUILDING or lease.host != host or
                 lease.generation != generation):
             return False
+        if _is_ended(context, server_id):
+            return False
         # From now on nobody takes the server back without asking Nova.
         return db.lease_set(lease, attempt_started_at=clock.now())
 
@@ -296,3 +298,16 @@ def _summary(lease):
 
 def _iso(when):
     return when.isoformat() if when else None
+
+
+def _is_ended(context, server_id):
+    """Whether Nova ended a server that is about to be built.
+
+    A nova-compute that starts puts those into ERROR that it was to build when
+    it died. Their casts may still come, and stock Nova builds them.
+    """
+    try:
+        instance = records.find_instance(context.elevated(), server_id)
+    except nova_exception.InstanceNotFound:
+        return False
+    return instance is not None and instance.vm_state == vm_states.ERROR

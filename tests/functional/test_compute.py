@@ -17,9 +17,11 @@ import threading
 import fixtures
 from nova.compute import manager as nova_manager
 from nova.compute import rpcapi as nova_rpcapi
+from nova.compute import vm_states
 import oslo_messaging as messaging
 
 from nova_gpu_lease.compute import manager
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease import exception
 from tests.functional import base
 
@@ -97,6 +99,25 @@ class ComputeTest(base.CloudTestCase):
         self.wait_for('the drop', lambda: 'nobody is there' in
                       self.stdlog.logger.output)
         self.assertEqual('BUILD', self.status(leased))
+        self.assertEqual(2, self.free_devices())
+
+    def test_server_that_a_starting_compute_ended_is_not_built(self):
+        real = rpcapi.ConductorAPI.build_allowed
+
+        def build_allowed(api, context, server_id, *args):
+            # As nova-compute does with what it was to build when it died.
+            instance = self.instance(server_id)
+            instance.vm_state = vm_states.ERROR
+            instance.save()
+            return real(api, context, server_id, *args)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.rpcapi.ConductorAPI.build_allowed',
+            build_allowed))
+        server = self.create('one')
+        self.wait_for_lease(server, 'CANCELLED')
+        self.assertEqual('ERROR', self.status(server))
+        self.assertEqual([], self.virt.driver.spawns)
         self.assertEqual(2, self.free_devices())
 
     def test_stop_waits_for_the_build_and_tells_its_end(self):
