@@ -114,12 +114,11 @@ soak)
     run_tests soak tests/soak . --serial "$@"
     ;;
 host)
-    # Two emulated machines at a time: each keeps one core busy. The tests of a
-    # class share a machine. A machine in a machine takes longer than all others
-    # together: "host-inner".
+    # Two emulated machines at a time. A machine in a machine takes longer than
+    # all others together: "host-inner".
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-900}
-    run_tests host tests/host . --concurrency 2 \
-        --group-regex '([^.]*\.)*' --exclude-regex test_inner_guest "$@"
+    run_tests host tests/host . --worker-file tests/host/workers.yaml \
+        --exclude-regex test_inner_guest "$@"
     ;;
 host-inner)
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-1800}
