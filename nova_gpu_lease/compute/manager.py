@@ -164,7 +164,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
         if event_suffix in MOVED and (
                 has_gpu(instance) or 'resize' in event_suffix):
             self._lease_timer.server_changed(instance.uuid)
-        elif event_suffix in LEFT and still_held(self.rt, instance.uuid):
+        elif event_suffix in LEFT and self.rt.devices_of(instance.uuid):
             # A server that was moved here is counted by the next of Nova's
             # periodic counts, and before that not freed.
             self.update_available_resource(context.elevated())
@@ -330,17 +330,6 @@ class GPULeaseComputeManager(manager.ComputeManager):
 def has_gpu(instance):
     """Whether the flavor of a server asks for PCI devices by an alias."""
     return terms.PCI_ALIAS_SPEC in instance.flavor.extra_specs
-
-
-def still_held(tracker, server_id):
-    """Whether a server has devices of this host.
-
-    :param tracker: Nova's ResourceTracker.
-    """
-    return bool(tracker.pci_tracker) and any(
-        device.instance_uuid == server_id and device.status in (
-            fields.PciDeviceStatus.ALLOCATED, fields.PciDeviceStatus.CLAIMED)
-        for device in list(tracker.pci_tracker.pci_devs.objects))
 
 
 def _stamp(filter_properties):

@@ -14,6 +14,7 @@
 """Nova's resource tracker, and what it needs where a build is repeated."""
 
 from nova.compute import resource_tracker
+from nova.objects import fields
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +29,15 @@ TESTED = (
 class ResourceTracker(resource_tracker.ResourceTracker):
     """Lets no server have more devices than were claimed for it."""
 
+    def devices_of(self, server_id):
+        """The PciDevices of this host that a server has, as a list."""
+        if not self.pci_tracker:
+            return []
+        return [device for device in list(self.pci_tracker.pci_devs.objects)
+                if device.instance_uuid == server_id and device.status in (
+                    fields.PciDeviceStatus.ALLOCATED,
+                    fields.PciDeviceStatus.CLAIMED)]
+
     def instance_claim(self, context, instance, nodename, allocations,
                        limits=None):
         """See the base class.
@@ -39,10 +49,8 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         """
         claim = super().instance_claim(
             context, instance, nodename, allocations, limits)
-        if self.pci_tracker and instance.pci_devices:
-            held = {device.id for device
-                    in list(self.pci_tracker.pci_devs.objects)
-                    if device.instance_uuid == instance.uuid}
+        if instance.pci_devices:
+            held = {device.id for device in self.devices_of(instance.uuid)}
             found = instance.pci_devices.objects
             own = {device.id: device for device in found
                    if device.id in held}
