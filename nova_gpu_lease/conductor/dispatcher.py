@@ -97,15 +97,15 @@ class Dispatcher:
 
         :returns: whether another round may find more to do.
         """
-        self.reaper.requeue_failed()
-        left = _failed_builds()
+        failed = self.reaper.requeue_failed()
         waiting = db.requests_in([states.REQUEST_QUEUED])
         if not waiting:
             if db.plan_get():
                 db.plan_save({})
             return False
         plan, hosts = self._plan(context, waiting)
-        if not _failed_builds() <= left:
+        if any(request.id not in failed
+               for request in db.requests_with_failed_builds()):
             # It freed the devices that were seen, and comes before those who
             # would take them.
             return True
@@ -415,8 +415,3 @@ class Dispatcher:
         times.extend(since + STANDS for since in self._hopeless.values()
                      if since + STANDS > now)
         return min(times)
-
-
-def _failed_builds():
-    """The ids of the requests that are to be brought back into the queue."""
-    return {request.id for request in db.requests_with_failed_builds()}

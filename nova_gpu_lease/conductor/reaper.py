@@ -180,9 +180,13 @@ class Reaper:
         """Bring requests with builds that failed back into the queue.
 
         In their old place: they were in front of all who wait now.
+
+        :returns: set of the ids of those that were found, also of any that
+            could not be brought back.
         """
         context = nova_context.get_admin_context()
-        for request in db.requests_with_failed_builds():
+        requests = db.requests_with_failed_builds()
+        for request in requests:
             with _each('request', request.uuid):
                 waiting = [lease for lease in db.leases_of(request.id)
                            if lease.state == states.LEASE_QUEUED]
@@ -194,6 +198,7 @@ class Reaper:
                     num_servers=len(waiting), reason=waiting[0].reason,
                     reason_code=waiting[0].reason_code,
                     wait_until=_time_left(request))
+        return {request.id for request in requests}
 
     def cancel_deleted(self):
         """Take servers that were deleted while they waited off the queue."""
