@@ -23,7 +23,7 @@ import random
 import time
 import unittest
 
-from nova_gpu_lease.scheduler import planner
+from nova_gpu_lease import planner
 
 RESULTS = pathlib.Path(__file__).with_name('results.json')
 MODELS = ('a100', 'h100', 'l4', 't4')

@@ -33,7 +33,7 @@ from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
-from nova_gpu_lease.scheduler import planner
+from nova_gpu_lease import planner
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)

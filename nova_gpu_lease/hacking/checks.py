@@ -26,13 +26,13 @@ import re
 _NOVA_ALLOWED = re.compile(
     r'nova_gpu_lease/(api|policies|conductor|compute|cmd|devcloud)/'
     r'|nova_gpu_lease/policy\.py$'
-    r'|nova_gpu_lease/scheduler/(?!planner|topology|room)'
+    r'|nova_gpu_lease/scheduler/(?!room)'
     r'|perf/|tests/')
 # The one module that knows Nova's own test code.
 _NOVA_TESTS_ALLOWED = re.compile(r'tests/functional/nova_fixtures\.py$')
 _SQL_ALLOWED = re.compile(r'nova_gpu_lease/db/|tests/')
 _PURE = re.compile(
-    r'nova_gpu_lease/(scheduler/(planner|topology|room)|duration|states|terms'
+    r'nova_gpu_lease/(planner/\w+|scheduler/room|duration|states|terms'
     r'|errors|exception)\.py$')
 _PURE_IMPORTS = ('nova_gpu_lease', 'oslo_utils')
 _IMPURE_IMPORTS = ('nova_gpu_lease.conf', 'nova_gpu_lease.db',

@@ -32,7 +32,7 @@ from nova.scheduler import request_filter
 from nova.scheduler import utils
 from nova.virt import hardware
 
-from nova_gpu_lease.scheduler import planner
+from nova_gpu_lease import planner
 from nova_gpu_lease.scheduler import room
 
 CONF = nova.conf.CONF

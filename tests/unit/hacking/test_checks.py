@@ -60,7 +60,7 @@ class ChecksTest(base.BaseTestCase):
         for filename in ('nova_gpu_lease/terms.py',
                          'nova_gpu_lease/conf/gpu_lease.py',
                          'nova_gpu_lease/db/api.py',
-                         'nova_gpu_lease/scheduler/planner.py',
+                         'nova_gpu_lease/planner/planning.py',
                          'osc_plugin/gpuleaseclient/plugin.py',
                          'host_prep/cli.py'):
             self.assertEqual(
@@ -213,8 +213,8 @@ class ChecksTest(base.BaseTestCase):
             from oslo_utils import strutils
             import dataclasses
             '''
-        for filename in ('nova_gpu_lease/scheduler/planner.py',
-                         'nova_gpu_lease/scheduler/topology.py',
+        for filename in ('nova_gpu_lease/planner/planning.py',
+                         'nova_gpu_lease/scheduler/room.py',
                          './nova_gpu_lease/states.py'):
             self.assertEqual([1, 2, 3, 4, 5, 6, 7, 8], self.lines(
                 checks.PureModule, code, filename), filename)

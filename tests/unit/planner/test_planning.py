@@ -17,7 +17,7 @@ import random
 import hypothesis
 from hypothesis import strategies as st
 
-from nova_gpu_lease.scheduler import planner
+from nova_gpu_lease import planner
 from tests import base
 
 PLENTY = 1000
