@@ -107,7 +107,14 @@ class Request(BASE):
     #: Requests that compete with each other share this name; a position is
     #: counted within it.
     queue_group = sa.Column(sa.String(255))
+    #: When it starts at the latest, if that is promised, or about when.
     expected_start = sa.Column(UTCDateTime)
+    promised = sa.Column(sa.Boolean, nullable=False, default=False,
+                         server_default='0')
+    #: The reservation that it has as a blocked head of the queue, for the
+    #: next plan: {'start': seconds since the epoch or null, 'nodes': {node
+    #: uuid: number of servers}}.
+    promise = sa.Column(JSONText)
     #: What Nova's cast held and stores nowhere, without the secrets.
     payload = sa.Column(JSONText)
     #: The secrets of that cast, encrypted; None when there are none or they
@@ -169,6 +176,8 @@ class Lease(BASE):
     node_uuid = sa.Column(sa.String(36))
     started_at = sa.Column(UTCDateTime)
     expires_at = sa.Column(UTCDateTime)
+    #: When it makes room for a request of another class, if it does.
+    preempt_at = sa.Column(UTCDateTime)
     ended_at = sa.Column(UTCDateTime)
     end_action = sa.Column(sa.String(16))
     reason_code = sa.Column(sa.String(64))
