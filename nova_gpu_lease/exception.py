@@ -170,6 +170,14 @@ class LeaseExists(GPULeaseException):
     msg_fmt = 'Server %(server_id)s already has a current GPU lease.'
 
 
+class InvalidPriorities(GPULeaseException):
+    """The operator's priority classes cannot be read: refuse to start."""
+
+    msg_fmt = ("[gpu_lease] priorities: '%(item)s' is not accepted: "
+               "%(reason)s. Write name:weight or name:weight:preemptible, "
+               "for example normal:0, urgent:100, spare:-100:preemptible.")
+
+
 class UnsupportedNova(GPULeaseException):
     """Nova is not what the hooks were written for: refuse to start."""
 

@@ -10,13 +10,12 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Options of the group [gpu_lease]."""
+"""Options of the group [gpu_lease]; those of the queue are in queue.py."""
 
 from oslo_config import cfg
-from oslo_config import types
 
-from nova_gpu_lease import duration
-from nova_gpu_lease import exception
+from nova_gpu_lease.conf import queue
+from nova_gpu_lease.conf import types
 from nova_gpu_lease import states
 
 GROUP = cfg.OptGroup(
@@ -24,41 +23,8 @@ GROUP = cfg.OptGroup(
     help='How long servers keep their GPUs, and how others wait for them.')
 
 
-class Duration(types.ConfigType):
-    """An option type: seconds, written as in the hints (``2h``).
-
-    :param zero: whether ``0s`` is accepted too.
-    """
-
-    def __init__(self, zero=False):
-        super().__init__(type_name='duration value')
-        self.zero = zero
-
-    def __call__(self, value):
-        if self.zero and value in ('0', '0s'):
-            return 0
-        try:
-            return duration.parse(value)
-        except exception.InvalidDuration as exc:
-            raise ValueError(str(exc))
-
-    def __repr__(self):
-        return 'Duration'
-
-    def __eq__(self, other):
-        return (self.__class__ == other.__class__ and
-                self.zero == other.zero)
-
-    def _formatter(self, value):
-        return value if isinstance(value, str) else duration.format(value)
-
-
-def _duration(name, default=None, zero=False, **kwargs):
-    return cfg.Opt(name, type=Duration(zero), default=default, **kwargs)
-
-
 TERMS = [
-    _duration(
+    types.duration_opt(
         'default_duration',
         help="""
 How long a lease lasts when neither the server's hint ``gpu_lease`` nor its
@@ -77,7 +43,7 @@ Set this to the same value on nova-api and nova-conductor.
 
 Related options: ``max_duration``, ``without_hint``.
 """),
-    _duration(
+    types.duration_opt(
         'max_duration',
         help="""
 The longest lease, extensions included. A server whose hint asks for more is
@@ -115,7 +81,7 @@ that could not begin because Keystone or Glance was away does not count, but a
 snapshot that was broken off does: with the defaults five of these take about
 two minutes; raise ``expiry_attempts`` for more.
 """),
-    _duration(
+    types.duration_opt(
         'max_wait',
         help="""
 The longest time a request may wait for its devices. A request whose hint
@@ -143,62 +109,12 @@ both.
 
 Set this to the same value on every service.
 """),
-    _duration(
+    types.duration_opt(
         'auto_extend_step', default='5m',
         help="""
 A lease with the hint ``gpu_lease_auto_extend`` that ends while nobody waits
 for its devices is extended by this much, again and again, up to its longest
 duration. Somebody who comes to wait therefore waits at most this long.
-"""),
-]
-
-QUEUE = [
-    cfg.IntOpt(
-        'max_waiting_per_project', default=100, min=-1,
-        help="""
-How many servers of one project may wait at a time; more new ones are refused
-with 403. Servers that are unshelved count, but are never refused. 0: all new
-servers with a lease are. -1: no limit. Nova reads every waiting server of a
-project each time that the project lists its servers, so very long queues make
-that slow.
-"""),
-    _duration(
-        'build_timeout', default='10m',
-        help="""
-A server that was sent to a compute, and that no compute has begun to build (or
-to unshelve) within this time, is taken back: it waits again at the head of the
-queue, or fails if that was its last try (see ``max_build_attempts``). A server
-that a compute works on is left alone however long that takes, since its guest
-may run. If the compute comes back and finds the old order, it drops it.
-"""),
-    cfg.IntOpt(
-        'max_build_attempts', default=3, min=1,
-        help="""
-How often a server may be sent to a compute. One whose guest does not start,
-whose devices were taken by somebody else, or whose compute does not answer,
-goes back to the head of the queue; after so many tries it goes to ERROR (or
-stays shelved) with the reason of the last one. Hosts on which it failed come
-last at the next try.
-
-This replaces ``[scheduler] max_attempts`` for servers with a lease.
-
-Related options: ``build_timeout``.
-"""),
-    cfg.MultiStrOpt(
-        'encryption_keys', default=[], secret=True,
-        help="""
-Keys that protect passwords and files of servers while these wait (they are
-needed to build the server, and stored nowhere by Nova), and the tokens of
-users for whom Keystone makes no trust, such as those with an application
-credential, until their leases are over. The first key encrypts, all of them
-decrypt. Make one with ``nova-gpu-lease-manage keys generate``; after a change
-``nova-gpu-lease-manage keys rotate`` encrypts with the first key what is kept.
-
-Without a key, servers that bring a password or files of their own are refused
-with 400, a password that Nova makes up is not kept, and requests of users
-without a trust fail.
-
-Set this to the same values on nova-api and nova-conductor.
 """),
 ]
 
@@ -210,13 +126,13 @@ Seconds between two looks at the wake-up counter in the database, by each
 nova-conductor worker that has ``[api_database]``, and between two looks of a
 nova-compute at its own devices. One tiny query a look.
 """),
-    _duration(
+    types.duration_opt(
         'dispatch_interval', default='1m',
         help="""
 The longest time between two looks at the whole queue. It is only a net: every
 event that can free a device wakes the queue at once.
 """),
-    _duration(
+    types.duration_opt(
         'sync_interval', default='1m',
         help="""
 How often a nova-compute compares its leases with its servers when nothing
@@ -229,7 +145,7 @@ once.
 How often shelving (or deleting) a server at the end of its lease is tried
 before ``on_expiry_fallback`` applies.
 """),
-    _duration(
+    types.duration_opt(
         'expiry_retry_interval', default='10s',
         help="""
 The time before the second try to end a lease; it doubles with each further
@@ -237,7 +153,7 @@ one, up to ten minutes, or up to half a minute while Keystone or Glance does
 not answer. Each wait is shortened by up to a half, by chance, so that leases
 that ended together are not all tried together.
 """),
-    _duration(
+    types.duration_opt(
         'outage_grace', default='5m', zero=True,
         help="""
 How much longer a lease lasts that ended while the service was away: when a
@@ -247,13 +163,13 @@ service itself were down), the lease ends this long after that moment, once.
 Its owner could not save or end anything through the API meanwhile. The end may
 then be later than the longest lease allows. 0s: such leases end at once.
 """),
-    _duration(
+    types.duration_opt(
         'expiry_timeout', default='15m',
         help="""
 How long one try to shelve or delete a server may take, snapshot included,
 before it counts as failed.
 """),
-    _duration(
+    types.duration_opt(
         'warn_before', default='10m',
         help="""
 How long before its end nova-compute logs that a lease is about to end.
@@ -272,7 +188,7 @@ for the hosts of that aggregate.
 """),
 ]
 
-ALL_OPTS = TERMS + QUEUE + TIMERS + WEIGHTS
+ALL_OPTS = TERMS + queue.ALL_OPTS + TIMERS + WEIGHTS
 
 
 def register_opts(conf):
