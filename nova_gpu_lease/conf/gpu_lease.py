@@ -188,7 +188,30 @@ for the hosts of that aggregate.
 """),
 ]
 
-ALL_OPTS = TERMS + queue.ALL_OPTS + TIMERS + WEIGHTS
+TOPOLOGY = [
+    cfg.StrOpt(
+        'topology_file',
+        help="""
+A YAML file that says where the hosts are in the network (sites, switches,
+racks, whatever there is) and which of their GPUs share a NUMA node and an
+NVLink group; the guide "Topology" describes it, and
+``nova-gpu-lease-manage topology check FILE`` checks one. Servers that start
+together are put on hosts that are near to each other, and the devices of one
+server are taken from one NVLink group and one NUMA node, where that can be
+had. It is never a reason to wait.
+
+It is read by nova-scheduler and nova-compute, when they start and when it
+changes: give each machine the same file. One with a mistake is not used; the
+last good one is kept, and the log and ``nova-gpu-lease-status upgrade check``
+say which line is wrong.
+
+Unset: places come from the metadata ``gpu_lease:place`` of host aggregates,
+NUMA nodes from Nova, and NVLink groups from the tag ``nvlink_group`` of
+``[pci] device_spec``.
+"""),
+]
+
+ALL_OPTS = TERMS + queue.ALL_OPTS + TIMERS + WEIGHTS + TOPOLOGY
 
 
 def register_opts(conf):

@@ -63,6 +63,8 @@ class Node:
     :ivar place: names of the nodes of the network's tree above it, from the
         root down; hosts with a longer common start are nearer to each other.
         Empty is unknown.
+    :ivar steps: cost of the link above each of these, from the root down;
+        empty: each costs 1.
     """
 
     host: str
@@ -70,6 +72,7 @@ class Node:
     room: dict | None = None
     promised: tuple = ()
     place: tuple = ()
+    steps: tuple = ()
 
     @classmethod
     def from_dict(cls, node):
@@ -81,7 +84,8 @@ class Node:
                         for pool in node['pools']),
             room=node.get('room'),
             promised=tuple(node.get('promised', ())),
-            place=tuple(node.get('place', ())))
+            place=tuple(node.get('place', ())),
+            steps=tuple(node.get('steps', ())))
 
 
 @dataclasses.dataclass(frozen=True)
