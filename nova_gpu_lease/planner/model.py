@@ -206,11 +206,13 @@ class Policy:
     :ivar reservation_depth: how many blocked requests are promised a start.
     :ivar backfill_order: in which order others are tried behind them:
         ``age`` or ``shortest`` (lease first).
+    :ivar host_order: name of the order of the nodes in score.ORDERS.
     """
 
     queue_policy: str = 'fifo'
     reservation_depth: int = 1
     backfill_order: str = 'shortest'
+    host_order: str = 'default'
 
 
 @dataclasses.dataclass(frozen=True)
