@@ -75,7 +75,8 @@ def _big_id():
 class Request(BASE):
     """One call of the API, for one server or a gang that starts together.
 
-    Rows are queued in the order of their ``id``.
+    Rows of a class are queued in the order of their ``id``, or of that of the
+    request whose place they have.
     """
 
     __tablename__ = 'requests'
@@ -115,6 +116,9 @@ class Request(BASE):
     #: next plan: {'start': seconds since the epoch or null, 'nodes': {node
     #: uuid: number of servers}}.
     promise = sa.Column(JSONText)
+    #: The id of the request whose server it starts again after that made
+    #: room for others: it has the place of that one in the queue.
+    resumes = sa.Column(sa.BigInteger().with_variant(sa.Integer, 'sqlite'))
     #: What Nova's cast held and stores nowhere, without the secrets.
     payload = sa.Column(JSONText)
     #: The secrets of that cast, encrypted; None when there are none or they

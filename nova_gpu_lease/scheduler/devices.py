@@ -95,7 +95,7 @@ class NodeDevices:
     :ivar holders: set of the uuids of the servers that have one.
     :ivar everything: list of pools with all devices, used ones too.
     :ivar claimed: number of devices that Nova has free and Placement has
-        not, as of the last call of pools().
+        not, as of the last call of pools(), from which held() is, too.
     """
 
     def __init__(self, compute, devices, tree):
@@ -107,12 +107,16 @@ class NodeDevices:
         """
         devices = [device for device in devices
                    if device.status not in _GONE]
+        self._owners = [device.instance_uuid if device.status in _HELD
+                        else None for device in devices]
         self.holders = {device.instance_uuid for device in devices
                         if device.status in _HELD}
         self.everything = [as_pool(device) for device in devices]
         self._free = self._free_by_nova(compute, devices)
         self._tree = tree
         self.claimed = 0
+        self._pools = []
+        self._held = collections.Counter()
 
     @staticmethod
     def _free_by_nova(compute, devices):
@@ -150,7 +154,9 @@ class NodeDevices:
         known = {}
         pools = {}
         self.claimed = 0
-        for entry, free in zip(self.everything, self._free):
+        self._held.clear()
+        for entry, free, owner in zip(
+                self.everything, self._free, self._owners):
             names = self._names(entry, requests, known)
             if not names:
                 continue
@@ -158,6 +164,8 @@ class NodeDevices:
                 'key': ','.join(sorted(names)), 'free': 0, 'total': 0,
                 'aliases': sorted(names)})
             pool['total'] += 1
+            if owner:
+                self._held[owner, pool['key']] += 1
             if free and self._placement_has(entry, left):
                 pool['free'] += 1
             elif free:
@@ -170,7 +178,33 @@ class NodeDevices:
                     taken = min(count, pool['free'])
                     pool['free'] -= taken
                     count -= taken
+        self._pools = result
         return result
+
+    def held(self, coming):
+        """Which servers have the devices that are not free.
+
+        As of the last call of pools().
+
+        :param coming: [(server uuid, alias, number of devices)] of servers
+            being built that have not taken theirs yet.
+        :returns: a list of [server uuid, key of a pool, number of devices].
+        """
+        held = collections.Counter(self._held)
+        taken = collections.Counter()
+        for (_server, key), number in held.items():
+            taken[key] += number
+        for server, alias, count in coming:
+            for pool in self._pools:
+                if alias in pool['aliases']:
+                    number = min(count, pool['total'] - pool['free'] -
+                                 taken[pool['key']])
+                    if number > 0:
+                        held[server, pool['key']] += number
+                        taken[pool['key']] += number
+                        count -= number
+        return [[server, key, number]
+                for (server, key), number in sorted(held.items())]
 
     def _names(self, entry, requests, known):
         """The aliases that a device serves."""

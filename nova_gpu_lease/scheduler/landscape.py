@@ -75,6 +75,7 @@ class Node:
     :ivar promised: [[request uuid, alias, number of devices]] that servers
         being built have not taken yet.
     :ivar leaving: set of uuids of servers that have, or will have, devices.
+    :ivar held: as from NodeDevices.held().
     """
 
     compute: object
@@ -87,6 +88,7 @@ class Node:
     aggregates: frozenset
     promised: list
     leaving: set
+    held: list
 
     @property
     def usable(self):
@@ -98,7 +100,7 @@ class Node:
                 'node': self.compute.hypervisor_hostname,
                 'cell': self.cell, 'up': self.up,
                 'disabled': self.service.disabled, 'pools': self.pools,
-                'promised': self.promised, 'claimed': self.devices.claimed,
+                'promised': self.promised, 'held': self.held, 'claimed': self.devices.claimed,
                 'room': self.tree.amounts() if self.tree else {}}
 
 
@@ -197,13 +199,13 @@ def gather(context, manager, reader):
         service = services[compute.host]
         tree = trees.get(uuid)
         held = devices.NodeDevices(compute, found_devices, tree)
-        promised, leaving = _promised(
+        promised, leaving, coming = _promised(
             context, manager.placement_client, uuid, held, tree, building)
         nodes[uuid] = Node(
             compute, service, cell,
             manager.servicegroup_api.service_is_up(service), held,
             held.pools(promised), tree, frozenset(aggregates[compute.host]),
-            promised, leaving)
+            promised, leaving, held.held(coming))
     nodes = {uuid: node for uuid, node in nodes.items() if node.pools}
     _remember(nodes)
     return Landscape(nodes, shared, complete)
@@ -227,10 +229,12 @@ def _promised(context, client, uuid, held, tree, building):
     """What servers that are being built on a node have not taken yet.
 
     :param building: the leases that are BUILDING.
-    :returns: a tuple of [[request uuid, alias, number of devices]] and the
-        set of uuids of all servers that have devices or will have them.
+    :returns: a tuple of [[request uuid, alias, number of devices]], the set
+        of uuids of all servers that have devices or will have them, and
+        [(server uuid, alias, number of devices)] of those that have not
+        taken them, be they claimed in Placement or not.
     """
-    promised = []
+    promised, coming = [], []
     leaving = set(held.holders)
     for lease in building:
         if lease.node_uuid != uuid:
@@ -238,11 +242,13 @@ def _promised(context, client, uuid, held, tree, building):
         leaving.add(lease.server_id)
         if lease.server_id in held.holders:
             continue
+        coming.extend((lease.server_id, alias, count) for alias, count
+                      in sorted(lease.devices.items()))
         if not (CONF.filter_scheduler.pci_in_placement and tree and
                 _claimed(context, client, lease.server_id, tree)):
             promised.extend([lease.request.uuid, alias, count] for
                             alias, count in sorted(lease.devices.items()))
-    return promised, leaving
+    return promised, leaving, coming
 
 
 def _claimed(context, client, server_id, tree):

@@ -66,10 +66,12 @@ class Endpoint:
             * 'nodes': {node uuid: {'host', 'node', 'cell', 'up', 'disabled',
               'pools': [{'key', 'free', 'total', 'aliases'}], 'promised':
               [[request uuid, alias, number of devices]] not counted as
-              free, 'claimed': number of devices not counted as free that
-              somebody claimed in Placement and has not taken, 'room':
-              {resource class: free amount}}}, for every compute node with
-              devices of a [pci] alias, those down or disabled too;
+              free, 'held': [[server uuid, key of a pool, number of devices]]
+              that servers have, or are being built with, 'claimed': number
+              of devices not counted as free that somebody claimed in
+              Placement and has not taken, 'room': {resource class: free
+              amount}}}, for every compute node with devices of a [pci]
+              alias, those down or disabled too;
             * 'requests': {request uuid: {'fits': {node uuid: number of its
               servers that have room now, devices aside}, 'after': the same
               once all servers with devices have left, 'amounts': {resource

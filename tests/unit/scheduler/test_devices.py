@@ -70,6 +70,22 @@ class NodeDevicesTest(hosts.TestCase):
         self.assertEqual({'any,big': (0, 1), 'any,gpu': (0, 1)}, self.pools(
             node, some, promised=[['r', 'any', 1], ['q', 'any', 2]]))
 
+    def test_held_devices_and_who_holds_them(self):
+        node = compute(('gpu', 1, 1), ('gpu', 2, 1), ('gpu', 3, 1))
+        some = [device(1), device(2), device(3),
+                device(4, status='allocated', server='s'),
+                device(5, status='claimed', server='s'),
+                device(6, 'big', status='allocated', server='s')]
+        held = devices.NodeDevices(node, some, None)
+        held.pools([['r', 'gpu', 1]])
+        old = [['s', 'any,big', 1], ['s', 'any,gpu', 2]]
+        self.assertEqual(old, held.held([]))
+        # What comes has no more than what is not free.
+        self.assertEqual([['new', 'any,gpu', 1]] + old,
+                         held.held([('new', 'gpu', 2)]))
+        held.pools([])
+        self.assertEqual(old, held.held([('new', 'gpu', 1)]))
+
     def test_placement_knows_better(self):
         self.flags(group='filter_scheduler', pci_in_placement=True)
         self.flags(group='pci', alias=[

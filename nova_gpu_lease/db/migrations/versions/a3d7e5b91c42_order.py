@@ -27,6 +27,7 @@ down_revision = '8c2e4d6f9a10'
 branch_labels = None
 depends_on = None
 
+BIG_ID = sa.BigInteger().with_variant(sa.Integer(), 'sqlite')
 JSON = sa.Text().with_variant(mysql.MEDIUMTEXT(), 'mysql')
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), 'mysql')
 
@@ -35,4 +36,5 @@ def upgrade():
     op.add_column('requests', sa.Column('promise', JSON))
     op.add_column('requests', sa.Column(
         'promised', sa.Boolean(), nullable=False, server_default='0'))
+    op.add_column('requests', sa.Column('resumes', BIG_ID))
     op.add_column('leases', sa.Column('preempt_at', TIME))
