@@ -33,8 +33,9 @@ from nova_gpu_lease.planner.model import WAIT_RESOURCES
 from nova_gpu_lease.planner.model import WAIT_RETRY
 from nova_gpu_lease.planner.model import Waiting
 from nova_gpu_lease.planner.planning import plan
+from nova_gpu_lease.planner.state import State
 
 __all__ = (
     'MAX_GROUP', 'Node', 'Plan', 'Policy', 'Pool', 'Promise', 'Running',
-    'Wait', 'WAIT_BEHIND', 'WAIT_DEVICES', 'WAIT_QUOTA', 'WAIT_RESOURCES',
-    'WAIT_RETRY', 'Waiting', 'most', 'plan')
+    'State', 'Wait', 'WAIT_BEHIND', 'WAIT_DEVICES', 'WAIT_QUOTA',
+    'WAIT_RESOURCES', 'WAIT_RETRY', 'Waiting', 'most', 'plan')

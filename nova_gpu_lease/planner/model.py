@@ -192,10 +192,12 @@ class Promise:
 
     :ivar start: when it starts at the latest; None where nothing ends.
     :ivar nodes: {node uuid: number of its servers}.
+    :ivar late: why it is later than was promised once; empty: it is not.
     """
 
     start: float | None
     nodes: dict
+    late: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,12 +209,16 @@ class Policy:
     :ivar backfill_order: in which order others are tried behind them:
         ``age`` or ``shortest`` (lease first).
     :ivar host_order: name of the order of the nodes in score.ORDERS.
+    :ivar preempt_grace: seconds from the decision to end a preemptible lease
+        early until its devices are free: the grace period and the time to
+        shelve. What is free by then anyway is not preempted for.
     """
 
     queue_policy: str = 'fifo'
     reservation_depth: int = 1
     backfill_order: str = 'shortest'
     host_order: str = 'default'
+    preempt_grace: float = 360
 
 
 @dataclasses.dataclass(frozen=True)
