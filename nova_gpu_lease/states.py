@@ -51,7 +51,10 @@ LEASE_TRANSITIONS = {
     LEASE_QUEUED: {LEASE_BUILDING, LEASE_CANCELLED},
     LEASE_BUILDING: {LEASE_QUEUED, LEASE_ACTIVE, LEASE_CANCELLED},
     LEASE_ACTIVE: {LEASE_EXPIRING, LEASE_RELEASED},
-    LEASE_EXPIRING: {LEASE_EXPIRED, LEASE_RELEASED, LEASE_ERROR},
+    # To ACTIVE when it was to make room before its end, and that did not
+    # work.
+    LEASE_EXPIRING: {LEASE_EXPIRED, LEASE_RELEASED, LEASE_ERROR,
+                     LEASE_ACTIVE},
     # The end did not work; the devices are still held and the end is tried
     # again until it does.
     LEASE_ERROR: {LEASE_EXPIRING, LEASE_EXPIRED, LEASE_RELEASED},
@@ -78,6 +81,11 @@ ENDED_DELETED = 'deleted'
 
 #: The reason_code of a wait that its owner has cancelled.
 REASON_CANCELLED = 'cancelled'
+#: The reason_codes of a lease that is to make room for a request of another
+#: class, of one that did, and of one that could not be shelved for it.
+REASON_PREEMPTING = 'preempting'
+REASON_PREEMPTED = 'preempted'
+REASON_NOT_PREEMPTED = 'preemption_failed'
 
 # What a request asks Nova to do once its devices are free.
 KIND_CREATE = 'create'

@@ -22,6 +22,7 @@ from nova_gpu_lease.db import _engine
 from nova_gpu_lease.db import coordination
 from nova_gpu_lease.db import lease_list
 from nova_gpu_lease.db import leases
+from nova_gpu_lease.db import order
 from nova_gpu_lease.db import purge as _purge
 from nova_gpu_lease.db import requests
 from nova_gpu_lease.db import rotation
@@ -55,6 +56,13 @@ lease_set = leases.assign
 lease_rename = leases.rename
 waiting_count = leases.waiting_count
 scheduling_view = leases.scheduling_view
+
+leases_held = order.leases_held
+leases_used = order.leases_used
+leases_to_preempt = order.leases_to_preempt
+lease_preempted = order.lease_preempted
+lease_original = order.lease_original
+requests_note_waits = order.note_waits
 
 LEASE_FILTERS = tuple(lease_list.FILTERS)
 LEASE_SORT_KEYS = tuple(lease_list.SORT_KEYS)

@@ -84,6 +84,7 @@ class Request(BASE):
         sa.UniqueConstraint('uuid', name='uniq_requests0uuid'),
         sa.Index('requests_state_idx', 'state', 'id'),
         sa.Index('requests_project_id_idx', 'project_id', 'state'),
+        sa.Index('requests_resumes_idx', 'resumes'),
         TABLE_ARGS)
 
     id = _big_id()

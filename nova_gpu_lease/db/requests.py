@@ -32,6 +32,9 @@ from nova_gpu_lease import states
 Lease = models.Lease
 Request = models.Request
 
+#: The order of the queue within a class: by age. Not by queued_at, which is
+#: by the clocks of several conductors.
+_PLACE = (sa.func.coalesce(Request.resumes, Request.id), Request.id)
 # What a lease has from its request unless it says otherwise.
 _SHARED = ('project_id', 'user_id', 'devices')
 
@@ -64,6 +67,12 @@ def create(values, leases, actor, state=states.REQUEST_QUEUED,
 
 @_engine.writer
 def _create(session, values, leases, actor, state, lease_state):
+    return add(session, values, leases, actor, state, lease_state)
+
+
+def add(session, values, leases, actor, state=states.REQUEST_QUEUED,
+        lease_state=states.LEASE_QUEUED):
+    """Queue a request inside the caller's transaction; as create()."""
     now = clock.now()
     defaults = {'uuid': uuidutils.generate_uuid(), 'queued_at': now,
                 'num_servers': len(leases)}
@@ -124,7 +133,7 @@ def requests_in(session, states, with_payload=False):
     :returns: a list of models.Request.
     """
     query = sa.select(Request).where(
-        Request.state.in_(list(states))).order_by(Request.id)
+        Request.state.in_(list(states))).order_by(*_PLACE)
     if not with_payload:
         query = query.options(*_WITHOUT_PAYLOAD)
     return session.scalars(query).all()
@@ -143,14 +152,31 @@ def _current(*in_states):
 def done_with_credentials(session):
     """The requests with a trust or a token that no lease needs any more.
 
+    A server that made room comes back with the credentials of its first
+    request.
+
     :returns: a list of models.Request without payload, secrets and context.
     """
     return session.scalars(
         sa.select(Request).where(
             sa.or_(Request.trust_id.is_not(None),
                    Request.token.is_not(None)),
-            Request.state.in_(states.REQUEST_OVER), ~_current())
+            Request.state.in_(states.REQUEST_OVER), ~_current(),
+            ~_resumed())
         .options(*_WITHOUT_PAYLOAD).order_by(Request.id)).all()
+
+
+def _resumed():
+    """Whether another request with the same credentials lives."""
+    other = orm.aliased(Request)
+    first = sa.func.coalesce(Request.resumes, Request.id)
+    return sa.select(other.id).where(
+        sa.or_(other.resumes == first, other.id == first),
+        other.id != Request.id,
+        sa.or_(other.state.not_in(states.REQUEST_OVER),
+               sa.select(Lease.id).where(
+                   Lease.request_id == other.id,
+                   Lease.current_server_id.is_not(None)).exists())).exists()
 
 
 @_engine.reader
@@ -226,7 +252,7 @@ def positions(session):
     rows = session.execute(
         sa.select(Request.uuid, Request.queue_group)
         .where(Request.state == states.REQUEST_QUEUED)
-        .order_by(Request.id))
+        .order_by(*_PLACE))
     counts, result = {}, {}
     for uuid, group in rows:
         counts[group] = counts.get(group, 0) + 1

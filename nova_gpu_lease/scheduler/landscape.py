@@ -100,7 +100,8 @@ class Node:
                 'node': self.compute.hypervisor_hostname,
                 'cell': self.cell, 'up': self.up,
                 'disabled': self.service.disabled, 'pools': self.pools,
-                'promised': self.promised, 'held': self.held, 'claimed': self.devices.claimed,
+                'promised': self.promised, 'held': self.held,
+                'claimed': self.devices.claimed,
                 'room': self.tree.amounts() if self.tree else {}}
 
 
