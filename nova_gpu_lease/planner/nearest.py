@@ -62,12 +62,6 @@ class Choice:
         """{host vertex: number of servers} of the least cost, or None."""
         if self.total[root] < self._count:
             return None
-        whole = [vertex for vertex in self._key
-                 if self.total[vertex] >= self._count and
-                 vertex.uuid not in self._avoid]
-        if whole:
-            return {min(whole, key=lambda vertex: (
-                self._key[vertex], self._order[vertex])): self._count}
         if self._work(root) <= budget:
             return self._exact(root)
         filled = sorted(

@@ -161,6 +161,12 @@ class Network:
                   if uuid not in avoid}
         if sum(others.values()) >= count:
             room = others
+            whole = [uuid for uuid, number in room.items()
+                     if number == count]
+            if whole:
+                return [min(whole, key=lambda uuid: (
+                    rank.get(uuid, len(self._hosts)) if rank else 0,
+                    self._order[self._hosts[uuid]]))] * count
         choice = nearest.Choice(
             self._order, {self._hosts[uuid]: number
                           for uuid, number in room.items()},
