@@ -178,6 +178,12 @@ class InvalidPriorities(GPULeaseException):
                "for example normal:0, urgent:100, spare:-100:preemptible.")
 
 
+class InvalidTopology(GPULeaseException):
+    """The topology file cannot be used; a line for each mistake."""
+
+    msg_fmt = '%(problems)s'
+
+
 class UnsupportedNova(GPULeaseException):
     """Nova is not what the hooks were written for: refuse to start."""
 
