@@ -27,6 +27,7 @@ from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease.planner import topology_file
 from nova_gpu_lease.scheduler import devices
 from nova_gpu_lease.scheduler import room
 from nova_gpu_lease import states
@@ -76,6 +77,7 @@ class Node:
         being built have not taken yet.
     :ivar leaving: set of uuids of servers that have, or will have, devices.
     :ivar held: as from NodeDevices.held().
+    :ivar place: its topology_file.Place.
     """
 
     compute: object
@@ -89,6 +91,7 @@ class Node:
     promised: list
     leaving: set
     held: list
+    place: topology_file.Place
 
     @property
     def usable(self):
@@ -102,7 +105,8 @@ class Node:
                 'disabled': self.service.disabled, 'pools': self.pools,
                 'promised': self.promised, 'held': self.held,
                 'claimed': self.devices.claimed,
-                'room': self.tree.amounts() if self.tree else {}}
+                'room': self.tree.amounts() if self.tree else {},
+                'place': self.place.path, 'steps': self.place.steps}
 
 
 @dataclasses.dataclass
@@ -165,12 +169,13 @@ def _agree(compute, found):
                        for device in found)
 
 
-def gather(context, manager, reader):
+def gather(context, manager, reader, places):
     """Look at everything.
 
     :param context: an admin RequestContext.
     :param manager: the SchedulerManager.
     :param reader: a DeviceReader.
+    :param places: a places.Places.
     :returns: a Landscape.
     """
     reader.doubtful = set()
@@ -192,9 +197,11 @@ def gather(context, manager, reader):
             LOG.warning('Placement did not answer the survey: %s', exc)
             complete = False
     aggregates = collections.defaultdict(set)
-    for aggregate in objects.AggregateList.get_all(context):
+    all_aggregates = objects.AggregateList.get_all(context)
+    for aggregate in all_aggregates:
         for host in aggregate.hosts:
             aggregates[host].add(aggregate.uuid)
+    place_of = places.find(all_aggregates)
     nodes = {}
     for uuid, (cell, compute, found_devices) in found.items():
         service = services[compute.host]
@@ -206,7 +213,7 @@ def gather(context, manager, reader):
             compute, service, cell,
             manager.servicegroup_api.service_is_up(service), held,
             held.pools(promised), tree, frozenset(aggregates[compute.host]),
-            promised, leaving, held.held(coming))
+            promised, leaving, held.held(coming), place_of(compute.host))
     nodes = {uuid: node for uuid, node in nodes.items() if node.pools}
     _remember(nodes)
     return Landscape(nodes, shared, complete)

@@ -28,6 +28,7 @@ from oslo_serialization import jsonutils
 
 from nova_gpu_lease.scheduler import eligibility
 from nova_gpu_lease.scheduler import landscape
+from nova_gpu_lease.scheduler import places
 from nova_gpu_lease.scheduler import rpcapi
 from nova_gpu_lease import states
 from nova_gpu_lease import terms
@@ -53,6 +54,7 @@ class Endpoint:
         """
         self.manager = manager
         self.reader = landscape.DeviceReader()
+        self.places = places.Places()
 
     def survey(self, context, requests):
         """Look at all nodes with devices and at some waiting requests.
@@ -70,7 +72,8 @@ class Endpoint:
               that servers have, or are being built with, 'claimed': number
               of devices not counted as free that somebody claimed in
               Placement and has not taken, 'room': {resource class: free
-              amount}}}, for every compute node with devices of a [pci]
+              amount}, 'place' and 'steps': where it is in the network, see
+              planner.Node}}, for every compute node with devices of a [pci]
               alias, those down or disabled too;
             * 'requests': {request uuid: {'fits': {node uuid: number of its
               servers that have room now, devices aside}, 'after': the same
@@ -82,7 +85,8 @@ class Endpoint:
             * 'complete': whether every cell and Placement answered.
         """
         admin = nova_context.get_admin_context()
-        view = landscape.gather(admin, self.manager, self.reader)
+        view = landscape.gather(admin, self.manager, self.reader,
+                                self.places)
         specs, cells = _load(admin, requests)
         known = {}
         answers = {}
