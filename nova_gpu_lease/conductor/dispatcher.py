@@ -100,8 +100,7 @@ class Dispatcher:
         failed = self.reaper.requeue_failed()
         waiting = db.requests_in([states.REQUEST_QUEUED])
         if not waiting:
-            if db.plan_get():
-                db.plan_save({})
+            db.plan_save({})
             return False
         plan, hosts = self._plan(context, waiting)
         if any(request.id not in failed
@@ -151,8 +150,7 @@ class Dispatcher:
                 avoid=avoid.get(request.id, ()),
                 over_quota=over_quota.get(request.uuid)))
         plan = planner.plan(queue, nodes)
-        if db.plan_get() != plan.reservations:
-            db.plan_save(plan.reservations)
+        db.plan_save(plan.reservations)
         for request in waiting:
             self._note_wait(request, plan.waits.get(request.uuid))
         return plan, {uuid: node.host for uuid, node in nodes.items()}

@@ -180,11 +180,22 @@ WEIGHTS = [
     cfg.FloatOpt(
         'weight_multiplier', default=100.0,
         help="""
-Multiplier of GPULeaseWeigher. For a GPU server it packs: hosts with the
-fewest free devices of the requested alias first. For a server without a GPU
-it prefers, softly, hosts without GPUs. Zero switches it off; a negative value
-spreads. An aggregate's metadata ``gpu_lease_weight_multiplier`` overrides it
-for the hosts of that aggregate.
+Multiplier of GPULeaseWeigher. Its weight is the place of a host in the order
+in which the queue, too, chooses hosts, from 1 for the best to 0 for the last:
+
+* the host that was planned for a server with a lease, whatever the multiplier;
+* where the fewest devices of the requested aliases would be left;
+* where other leases end at about the same time, so that whole hosts become
+  free together for large requests;
+* where the devices are the most common ones, so that scarce models are left to
+  those who can use no other.
+
+For a server without a GPU it prefers, softly, hosts without GPUs.
+
+Zero switches it off; a negative value spreads. An aggregate's metadata
+``gpu_lease_weight_multiplier`` overrides it for the hosts of that aggregate.
+Lower it below 10 to let Nova's other weighers, such as the one for memory,
+decide between hosts that differ little.
 """),
 ]
 

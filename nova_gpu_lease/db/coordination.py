@@ -16,14 +16,21 @@
 Use them through :mod:`nova_gpu_lease.db.api`.
 """
 
+import datetime
+
 import sqlalchemy as sa
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.db import _engine
 from nova_gpu_lease.db import _rows
 from nova_gpu_lease.db import models
+from nova_gpu_lease.planner import score
+from nova_gpu_lease import states
 
 Lock = models.Lock
+#: The states of a lease whose server has devices, or is to have them.
+HOLDING = (states.LEASE_BUILDING, states.LEASE_ACTIVE, states.LEASE_EXPIRING,
+           states.LEASE_ERROR)
 _CORE = {'synchronize_session': False}
 
 
@@ -62,14 +69,54 @@ def _counter(session, name):
             models.Counter.name == name)).scalar_one_or_none() or 0
 
 
-@_engine.writer
-def plan_save(session, reservations):
-    """Replace the reservations that the scheduler filter obeys.
+def plan_save(reservations):
+    """Replace the plan that filter and weigher obey, if it changed.
+
+    Which leases end when is read here and saved with it.
 
     :param reservations: as in models.Plan.
     """
+    old, ends = _plan_read()
+    if old != (reservations, ends):
+        _plan_write(reservations, ends)
+
+
+@_engine.reader
+def _plan_read(session):
+    """The reservations and ends of the plan, and the ends as they are now."""
+    old = session.execute(
+        sa.select(models.Plan.reservations, models.Plan.ends).where(
+            models.Plan.id == _rows.PLAN_ID)).one_or_none()
+    return old and tuple(old), _ends(session)
+
+
+@_engine.writer
+def _plan_write(session, reservations, ends):
     _rows.put(session, models.Plan, {'id': _rows.PLAN_ID}, {
-        'reservations': reservations, 'updated_at': clock.now()})
+        'reservations': reservations, 'ends': ends,
+        'updated_at': clock.now()})
+
+
+def _ends(session):
+    """When the last lease on each node ends.
+
+    :returns: {node uuid: score.era()}; one that is being built is taken as
+        starting now.
+    """
+    now = clock.now()
+    lengths = sa.func.max(sa.case(
+        (models.Lease.state == states.LEASE_BUILDING, models.Lease.duration)))
+    rows = session.execute(
+        sa.select(models.Lease.node_uuid,
+                  sa.func.max(models.Lease.expires_at), lengths)
+        .where(models.Lease.state.in_(HOLDING),
+               models.Lease.node_uuid.is_not(None))
+        .group_by(models.Lease.node_uuid))
+    return {node: score.drained(
+                end.timestamp() for end in (
+                    expires_at, duration is not None and
+                    now + datetime.timedelta(seconds=duration)) if end)
+            for node, expires_at, duration in rows}
 
 
 @_engine.reader

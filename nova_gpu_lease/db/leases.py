@@ -211,27 +211,28 @@ def waiting_count(session, project_id):
 
 @_engine.reader
 def scheduling_view(session, server_id):
-    """What the scheduler filter needs to know, in one statement.
+    """What filter and weigher need to know, in one statement.
 
     :param server_id: the server that is being scheduled.
     :returns: a tuple of its current models.Lease or None, the list of all
-        leases of that one's request (itself too), and the reservations as
-        plan_save() got them.
+        leases of that one's request (itself too), and the reservations and
+        ends as plan_save() left them, see models.Plan.
     """
     # One row, whether there is a plan or a lease or neither.
     given = sa.select(sa.literal(_rows.PLAN_ID).label('plan_id'),
                       sa.literal(server_id).label('server_id')).subquery()
     current = orm.aliased(Lease)
     rows = session.execute(
-        select().add_columns(models.Plan.reservations)
+        select().add_columns(models.Plan.reservations, models.Plan.ends)
         .select_from(given)
         .outerjoin(models.Plan, models.Plan.id == given.c.plan_id)
         .outerjoin(current, current.current_server_id == given.c.server_id)
         .outerjoin(Lease, Lease.request_id == current.request_id)
         .order_by(Lease.id)).all()
-    gang = [lease for lease, _ in rows if lease is not None]
+    gang = [row[0] for row in rows if row[0] is not None]
     mine = [lease for lease in gang if lease.current_server_id == server_id]
-    return mine[0] if mine else None, gang, rows[0].reservations or {}
+    return (mine[0] if mine else None, gang, rows[0].reservations or {},
+            rows[0].ends or {})
 
 
 def move(session, lease, request_uuid, new_state, actor, values,

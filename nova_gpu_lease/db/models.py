@@ -259,7 +259,9 @@ class Plan(BASE):
 
     ``reservations`` is {compute node uuid: [[request uuid, alias, count]]}:
     the devices that are next for a waiting request; a count of None means
-    all that match the alias.
+    all that match the alias. ``ends`` is {compute node uuid: when the last
+    lease there ends, as score.era()}; the scheduler reads it here instead of
+    looking at all leases for each server.
     """
 
     __tablename__ = 'plans'
@@ -267,6 +269,7 @@ class Plan(BASE):
 
     id = sa.Column(sa.Integer, primary_key=True, autoincrement=False)
     reservations = sa.Column(JSONText, nullable=False)
+    ends = sa.Column(JSONText)
     updated_at = sa.Column(UTCDateTime, nullable=False)
 
 

@@ -70,6 +70,46 @@ def matching(pool, requests):
         if stats.support_requests([request], provider_mapping=None))
 
 
+class Matcher:
+    """Which requests pools serve; what is alike is tried once.
+
+    Nova has a pool for each device, so there are many that differ in nothing
+    that a request can ask for.
+    """
+
+    #: What Nova looks at whether a request asks for it or not.
+    ALWAYS = {'dev_type', 'live_migratable', 'remote_managed'}
+
+    def __init__(self, requests):
+        """:param requests: {name: InstancePCIRequest for one device}."""
+        self.requests = requests
+        self._asked = sorted(self.ALWAYS.union(
+            *(one for request in requests.values() for one in request.spec)))
+        self._known = {}
+
+    def __call__(self, pool):
+        """As matching(): a frozenset of names."""
+        key = tuple([pool.get(name) for name in self._asked])
+        try:
+            return self._known[key]
+        except KeyError:
+            found = self._known[key] = matching(pool, self.requests)
+            return found
+        except TypeError:
+            # Some tag is a list.
+            return matching(pool, self.requests)
+
+
+def matcher():
+    """The Matcher of aliases(); the same one until they change."""
+    return _matcher(tuple(CONF.pci.alias))
+
+
+@functools.lru_cache(maxsize=1)
+def _matcher(definitions):
+    return Matcher(_aliases(definitions))
+
+
 def as_pool(device):
     """The pool that a device is in by itself.
 
@@ -150,14 +190,14 @@ class NodeDevices:
             no alias matches are left out.
         """
         requests = aliases()
+        matches = matcher()
         left = {}
-        known = {}
         pools = {}
         self.claimed = 0
         self._held.clear()
         for entry, free, owner in zip(
                 self.everything, self._free, self._owners):
-            names = self._names(entry, requests, known)
+            names = self._names(entry, requests, matches)
             if not names:
                 continue
             pool = pools.setdefault(names, {
@@ -206,18 +246,14 @@ class NodeDevices:
         return [[server, key, number]
                 for (server, key), number in sorted(held.items())]
 
-    def _names(self, entry, requests, known):
+    def _names(self, entry, requests, matches):
         """The aliases that a device serves."""
-        key = tuple(sorted((name, value) for name, value in entry.items()
-                           if name not in ('address', 'count', 'rp_uuid')))
-        if key not in known:
-            known[key] = matching(entry, requests)
         if not CONF.filter_scheduler.pci_in_placement:
-            return known[key]
+            return matches(entry)
         provider = self._provider(entry)
         if provider is None:
             return frozenset()
-        return frozenset(name for name in known[key]
+        return frozenset(name for name in matches(entry)
                          if self._serves(provider, requests[name].spec[0]))
 
     def _provider(self, entry):

@@ -20,9 +20,8 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
-from nova_gpu_lease.db import api as db
 from nova_gpu_lease.scheduler import devices
-from nova_gpu_lease import states
+from nova_gpu_lease.scheduler import view
 
 LOG = logging.getLogger(__name__)
 
@@ -39,28 +38,27 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
     RUN_ON_REBUILD = False
 
     def filter_all(self, filter_obj_list, spec_obj):
-        """Yield the hosts that pass; one query for all of them."""
-        if not asks_for_gpu(spec_obj) or utils.request_is_rebuild(spec_obj):
-            yield from super().filter_all(filter_obj_list, spec_obj)
-            return
-        lease, gang, reservations = db.scheduling_view(spec_obj.instance_uuid)
-        planned = None
-        if (lease and lease.state == states.LEASE_BUILDING and
-                lease.request.kind != states.KIND_RESIZE):
-            # Nova filters again for every server of a request what was left
-            # by the one before, so the nodes of all of them have to pass.
-            planned = {other.node_uuid for other in gang
-                       if other.state == states.LEASE_BUILDING}
-        for host in filter_obj_list:
-            if planned is not None:
-                if host.uuid not in planned:
-                    continue
-                kept = {}
-            else:
+        """The hosts that pass; one query for all of them."""
+        if asks_for_gpu(spec_obj) and not utils.request_is_rebuild(spec_obj):
+            known = view.read(spec_obj)
+            if known.planned:
+                # Nova filters again for every server of a request what was
+                # left by the one before, so the nodes of all have to pass.
+                nodes = set(known.planned.values())
+                filter_obj_list = [host for host in filter_obj_list
+                                   if host.uuid in nodes]
+            elif known.reservations:
+                return self._spare(filter_obj_list, spec_obj,
+                                   known.reservations)
+        return super().filter_all(filter_obj_list, spec_obj)
+
+    def _spare(self, hosts, spec, reservations):
+        """Yield the hosts that pass without what is next for others."""
+        for host in hosts:
+            if self._filter_one(host, spec):
                 kept = self._kept(reservations.get(host.uuid, ()))
-            if self._filter_one(host, spec_obj) and (
-                    not kept or self._spares(host, spec_obj, kept)):
-                yield host
+                if not kept or self._spares(host, spec, kept):
+                    yield host
 
     @staticmethod
     def _kept(reservations):
@@ -75,16 +73,22 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
 
     def _spares(self, host, spec, kept):
         """Keep the candidates that take no device that is next for others."""
-        requests = {alias: request for alias, request
-                    in devices.aliases().items() if alias in kept}
-        before = _free(host.pci_stats, requests)
+        matches = devices.matcher()
+        before = _free(host.pci_stats.pools, kept, matches)
+        most = sum(request.count for request in spec.pci_requests.requests)
+        if all(count is not None and before[alias] - most >= count
+               for alias, count in kept.items()):
+            # Whatever it takes, enough is left.
+            return True
 
         def spares(candidate):
-            stats = copy.deepcopy(host.pci_stats)
+            # Of all that applying requests reads, it changes these only.
+            stats = copy.copy(host.pci_stats)
+            stats.pools = [dict(pool) for pool in stats.pools]
             # It was just tried, so it does not fail.
             stats.apply_requests(spec.pci_requests.requests,
                                  candidate['mappings'])
-            after = _free(stats, requests)
+            after = _free(stats.pools, kept, matches)
             return all(
                 after[alias] == free or (
                     kept[alias] is not None and after[alias] >= kept[alias])
@@ -113,10 +117,11 @@ def is_gpu(request):
         request.alias_name in CONF.gpu_lease.aliases)
 
 
-def _free(stats, requests):
+def _free(pools, aliases, matches):
     """{alias: number of free devices that match it}."""
-    free = dict.fromkeys(requests, 0)
-    for pool in stats.pools:
-        for alias in devices.matching(pool, requests):
-            free[alias] += pool['count']
+    free = dict.fromkeys(aliases, 0)
+    for pool in pools:
+        for alias in matches(pool):
+            if alias in free:
+                free[alias] += pool['count']
     return free

@@ -43,8 +43,10 @@ SPARSE = 20
 #: Every node has some of these free; those that do not are asked for apart.
 _ANY = 'resources=MEMORY_MB:1'
 
-#: The nodes with GPUs that this process saw in its last survey.
+#: What this process saw in its last survey: the nodes with GPUs, and how many
+#: devices there are of each model.
 _gpu_nodes = frozenset()
+_supply = {}
 
 
 def gpu_nodes():
@@ -52,13 +54,26 @@ def gpu_nodes():
     return _gpu_nodes
 
 
+def supply():
+    """How many devices there were, used or free, when last seen.
+
+    :returns: {frozenset of aliases that a model serves: number}.
+    """
+    return _supply
+
+
 def _remember(nodes):
-    global _gpu_nodes
+    global _gpu_nodes, _supply
     aliases = CONF.gpu_lease.aliases
     _gpu_nodes = frozenset(
         uuid for uuid, node in nodes.items() if not aliases or any(
             not set(aliases).isdisjoint(pool['aliases'])
             for pool in node.pools))
+    total = collections.Counter()
+    for node in nodes.values():
+        for pool in node.pools:
+            total[frozenset(pool['aliases'])] += pool['total']
+    _supply = dict(total)
 
 
 @dataclasses.dataclass

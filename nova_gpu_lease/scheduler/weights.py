@@ -13,15 +13,17 @@
 
 """Which of the hosts that pass is best for a server with or without a GPU."""
 
+import collections
+
 from nova.scheduler import utils
 from nova.scheduler import weights
 
 from nova_gpu_lease.conf import CONF
-from nova_gpu_lease.db import api as db
+from nova_gpu_lease.planner import score
 from nova_gpu_lease.scheduler import devices
 from nova_gpu_lease.scheduler import filters
 from nova_gpu_lease.scheduler import landscape
-from nova_gpu_lease import states
+from nova_gpu_lease.scheduler import view
 
 #: More than all other weighers together can give.
 PLANNED = 1e9
@@ -30,10 +32,11 @@ PLANNED = 1e9
 class GPULeaseWeigher(weights.BaseHostWeigher):
     """The planned host first; then the one where least is broken up.
 
-    A server with a GPU goes where the fewest devices of the aliases it asks
-    for are free; other devices do not count. A server without one goes,
-    rather, where no GPUs are. The weights are final: the multiplier is in
-    them, so that neither zero nor a negative one loses the planned host.
+    A server with a GPU goes where the planner would put it, see
+    planner.score: Nova adds up what its weighers say, so the rank in that
+    order is the weight. A server without one goes, rather, where no GPUs are.
+    The weights are final: the multiplier is in them, so that neither zero nor
+    a negative one loses the planned host.
     """
 
     # With these Nova's normalisation changes nothing.
@@ -41,46 +44,97 @@ class GPULeaseWeigher(weights.BaseHostWeigher):
     maxval = 1.0
 
     def weigh_objects(self, weighed_obj_list, weight_properties):
-        """Weigh all hosts; at most one query for all of them."""
+        """Weigh all hosts; no query but the filter's."""
         hosts = [weighed.obj for weighed in weighed_obj_list]
-        raw = [self._weigh_object(host, weight_properties) for host in hosts]
-        low, high = min(raw), max(raw)
-        result = [
-            0.0 if low == high else
-            self._multiplier(host) * (weight - low) / (high - low)
-            for host, weight in zip(hosts, raw)]
-        planned = self._planned_node(weight_properties)
+        if not filters.asks_for_gpu(weight_properties):
+            return _weights(hosts, _with_gpus(hosts))
+        known = view.of(weight_properties)
+        result = _weights(hosts, score.ranks(
+            _keys(hosts, weight_properties, known)))
+        planned = known.planned.get(weight_properties.instance_uuid)
         return [weight + PLANNED if host.uuid == planned else weight
                 for host, weight in zip(hosts, result)]
 
     def _weigh_object(self, host_state, request_spec):
-        """The number of devices that would be broken up, negative."""
-        pools = host_state.pci_stats.pools if host_state.pci_stats else ()
-        wanted = {request.alias_name: request for request in (
-            request_spec.pci_requests.requests
-            if request_spec.pci_requests else ())
+        """Nova wants it; one host alone is neither better nor worse."""
+        return 0.0
+
+
+def _weights(hosts, ranks):
+    """From 1 for the first rank to 0 for the last, times the multiplier.
+
+    :param ranks: for each host; 0 is the best, and somebody has it.
+    """
+    last = max(ranks)
+    if not last:
+        return [0.0] * len(hosts)
+    everywhere = CONF.gpu_lease.weight_multiplier
+    return [
+        # Most hosts are in no aggregate that says anything.
+        (utils.get_weight_multiplier(host, 'gpu_lease_weight_multiplier',
+                                     everywhere)
+         if host.aggregates else everywhere) * (1 - rank / last)
+        for host, rank in zip(hosts, ranks)]
+
+
+def _with_gpus(hosts):
+    """Ranks of hosts for a server without a GPU: 1 where GPUs are."""
+    # Used devices are not among the pools.
+    known = landscape.gpu_nodes()
+    gpus = {alias for alias, request in devices.aliases().items()
             if filters.is_gpu(request)}
-        if wanted:
-            return -sum(pool['count'] for pool in pools
-                        if devices.matching(pool, _ones(wanted)))
-        # Used devices are not among the pools.
-        return -1 if host_state.uuid in landscape.gpu_nodes() or any(
-            devices.matching(pool, _gpus()) for pool in pools) else 0
+    matches = devices.matcher()
+    ranks = [
+        1 if host.uuid in known or host.pci_stats and any(
+            not gpus.isdisjoint(matches(pool))
+            for pool in host.pci_stats.pools) else 0
+        for host in hosts]
+    # With GPUs everywhere none is better.
+    return ranks if 0 in ranks else [0] * len(ranks)
 
-    @staticmethod
-    def _multiplier(host):
-        return utils.get_weight_multiplier(
-            host, 'gpu_lease_weight_multiplier',
-            CONF.gpu_lease.weight_multiplier)
 
-    @staticmethod
-    def _planned_node(spec):
-        if not filters.asks_for_gpu(spec):
-            return None
-        lease, _gang, _reservations = db.scheduling_view(spec.instance_uuid)
-        if lease and lease.state == states.LEASE_BUILDING:
-            return lease.node_uuid
-        return None
+def _keys(hosts, spec, known):
+    """The planner's keys of hosts, without the order of the hosts.
+
+    What is equal to the planner is left to Nova's other weighers.
+    """
+    wanted = {request.alias_name: request
+              for request in spec.pci_requests.requests
+              if filters.is_gpu(request)}
+    free = _free(hosts, devices.Matcher(_ones(wanted)))
+    scarcity = score.scarcities(landscape.supply() or _sum(free))
+    number = sum(request.count for request in wanted.values())
+    return [
+        score.default(
+            False, sum(some.values()) - number,
+            score.apart(known.era, known.ends.get(host.uuid, score.UNUSED)),
+            max([scarcity.get(model, 0) for model in some], default=0), 0)
+        for host, some in zip(hosts, free)]
+
+
+def _free(hosts, wanted):
+    """The free devices of hosts that a request could use, by model.
+
+    :param wanted: the Matcher of the request.
+    :returns: for each host, {frozenset of aliases: number}.
+    """
+    models = devices.matcher()
+    result = []
+    for host in hosts:
+        free = {}
+        for pool in host.pci_stats.pools if host.pci_stats else ():
+            if wanted(pool):
+                model = models(pool)
+                free[model] = free.get(model, 0) + pool['count']
+        result.append(free)
+    return result
+
+
+def _sum(counts):
+    total = collections.Counter()
+    for some in counts:
+        total.update(some)
+    return total
 
 
 def _ones(requests):
@@ -90,8 +144,3 @@ def _ones(requests):
         result[name] = request.obj_clone()
         result[name].count = 1
     return result
-
-
-def _gpus():
-    return {alias: request for alias, request in devices.aliases().items()
-            if filters.is_gpu(request)}

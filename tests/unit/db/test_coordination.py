@@ -13,7 +13,11 @@
 
 """Counter, plan, lock and beats."""
 
+from unittest import mock
+
 from nova_gpu_lease.db import api
+from nova_gpu_lease.db import coordination
+from nova_gpu_lease.planner import score
 from tests import fixtures
 from tests.unit.db import base
 
@@ -41,6 +45,36 @@ class PlanTest(base.TestCase):
                      {'n1': [['r', 'gpu', 2]], 'n2': []}, {}):
             api.plan_save(plan)
             self.assertEqual(plan, api.plan_get())
+
+    def test_plan_says_when_the_leases_of_nodes_end(self):
+        def ends():
+            return api.scheduling_view('nobody')[3]
+
+        api.plan_save({})
+        self.assertEqual({}, ends())
+        start = base.NOW.timestamp()
+        self.activate('s1', duration=7200, lease={'node_uuid': 'n1'})
+        late, = self.activate('s2', duration=86400, lease={'node_uuid': 'n1'})
+        self.activate('s3', lease={'node_uuid': 'n2'})
+        self.queue('s4')
+        api.plan_save({})
+        self.assertEqual({'n1': score.era(start + 86400),
+                          'n2': score.era(start + 3600)}, ends())
+        self.end(late, base.NOW)
+        with mock.patch.object(coordination.clock, 'now',
+                               return_value=base.NOW + base.seconds(36000)):
+            self.place('s5', lease={'node_uuid': 'n2'})
+            api.plan_save({})
+        self.assertEqual({'n1': score.era(start + 7200),
+                          'n2': score.era(start + 39600)}, ends())
+
+    def test_plan_that_did_not_change_is_not_written(self):
+        api.plan_save({'node': [['r', 'gpu', 1]]})
+        with mock.patch.object(coordination._rows, 'put') as put:
+            api.plan_save({'node': [['r', 'gpu', 1]]})
+            put.assert_not_called()
+            api.plan_save({})
+            put.assert_called_once()
 
     def test_plan_save_at_the_same_time(self):
         results = base.in_threads(

@@ -171,7 +171,7 @@ class LeaseReadTest(base.TestCase):
 class SchedulingViewTest(base.TestCase):
 
     def view(self, server_id):
-        lease, gang, reservations = api.scheduling_view(server_id)
+        lease, gang, reservations, _ends = api.scheduling_view(server_id)
         return (lease and lease.server_id,
                 [each.server_id for each in gang], reservations)
 
@@ -214,7 +214,7 @@ class SchedulingViewTest(base.TestCase):
         sa.event.listen(engine, 'before_cursor_execute', count)
         self.addCleanup(sa.event.remove, engine, 'before_cursor_execute',
                         count)
-        lease, gang, _ = api.scheduling_view('s1')
+        lease, gang, *_rest = api.scheduling_view('s1')
         self.assertEqual([lease.request.uuid] * 2,
                          [each.request.uuid for each in gang])
         self.assertEqual(1, len(statements), statements)

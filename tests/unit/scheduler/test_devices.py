@@ -11,6 +11,8 @@
 #    under the License.
 
 
+from unittest import mock
+
 from nova import objects
 
 from nova_gpu_lease.scheduler import devices
@@ -35,6 +37,40 @@ def compute(*pools):
             alias, count, **({} if number is None else {
                 'address': '0000:%02x:00.0' % number})))
             for alias, number, count in pools]))
+
+
+class MatcherTest(hosts.TestCase):
+    def test_matches_as_nova_does(self):
+        matches = devices.matcher()
+        for name, expected in (('gpu', {'gpu', 'any'}), ('nic', {'nic'})):
+            for tags in ({}, {'parent_ifname': 'eth0'}, {'tag': ['a']},
+                         {'dev_type': 'type-PF'}):
+                pool = hosts.pool(name, 3, **tags)
+                self.assertEqual(
+                    devices.matching(dict(pool, count=1), matches.requests),
+                    matches(pool))
+            self.assertEqual(expected, matches(hosts.pool(name)))
+
+    def test_what_is_alike_is_tried_once(self):
+        matches = devices.Matcher(devices.aliases())
+        with mock.patch.object(devices, 'matching',
+                               wraps=devices.matching) as matching:
+            for number in range(5):
+                matches(hosts.pool('gpu', number, number, rp_uuid=str(number),
+                                   address='0000:%02d:00.0' % number))
+                matches(hosts.pool('nic', live_migratable='true'))
+        self.assertEqual(2, matching.call_count)
+
+    def test_tag_that_is_a_list(self):
+        matches = devices.matcher()
+        self.assertEqual(frozenset(), matches(
+            hosts.pool('gpu', dev_type=['type-PCI'])))
+
+    def test_aliases_that_change(self):
+        self.assertIs(devices.matcher(), devices.matcher())
+        old = devices.matcher()
+        self.flags(group='pci', alias=[])
+        self.assertIsNot(old, devices.matcher())
 
 
 class NodeDevicesTest(hosts.TestCase):

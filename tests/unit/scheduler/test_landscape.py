@@ -12,6 +12,8 @@
 
 """The devices of nodes, read again for as long as Nova still saves them."""
 
+from unittest import mock
+
 import fixtures
 from nova import objects
 from nova.objects import fields
@@ -59,3 +61,18 @@ class DeviceReaderTest(base.TestCase):
         self.assertEqual([2, 2], [self.read() for _ in range(2)])
         self.rows = []
         self.assertEqual(2, self.read())
+
+
+class RememberTest(base.TestCase):
+    def test_what_there_is(self):
+        def node(*pools):
+            return mock.Mock(pools=[
+                {'aliases': aliases, 'free': 0, 'total': total}
+                for aliases, total in pools])
+
+        self.addCleanup(landscape._remember, {})
+        landscape._remember({'n1': node((['any', 'gpu'], 3)),
+                             'n2': node((['any', 'gpu'], 1), (['big'], 2))})
+        self.assertEqual({'n1', 'n2'}, landscape.gpu_nodes())
+        self.assertEqual({frozenset(['any', 'gpu']): 4, frozenset(['big']): 2},
+                         landscape.supply())

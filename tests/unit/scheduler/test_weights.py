@@ -19,8 +19,12 @@ from nova.scheduler import weights as nova_weights
 from nova.scheduler.weights import pci
 from oslo_utils import uuidutils
 
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease.planner import model
+from nova_gpu_lease.planner import score
 from nova_gpu_lease.scheduler import landscape
 from nova_gpu_lease.scheduler import weights
+from tests.unit.db import base
 from tests.unit.scheduler import hosts
 from tests.unit.scheduler.hosts import pool
 
@@ -92,7 +96,7 @@ class GPULeaseWeigherTest(hosts.TestCase):
         servers = [uuidutils.generate_uuid() for _ in 'abc']
         leases = self.place(*servers)
         for lease, name in zip(leases, 'abc'):
-            weights.db.lease_set(lease, node_uuid=hosts.node_uuid(name))
+            db.lease_set(lease, node_uuid=hosts.node_uuid(name))
         for server, name in zip(servers, 'abc'):
             self.assertEqual(name, self.order(
                 MIXED, hosts.spec(server, gpu=1))[0])
@@ -101,3 +105,57 @@ class GPULeaseWeigherTest(hosts.TestCase):
         server = uuidutils.generate_uuid()
         self.activate(server, lease={'node_uuid': hosts.node_uuid('a')})
         self.assertEqual('bca', self.order(MIXED, hosts.spec(server, gpu=1)))
+
+    def test_least_left_before_scarce_before_equal(self):
+        pools = {'a': [pool('big', 2)], 'b': [pool('gpu', 2)],
+                 'c': [pool('big', 1)], 'd': [pool('gpu', 2)]}
+        # There are fewer big ones.
+        self.assertEqual('cbda', self.order(pools, hosts.spec(any=1)))
+        with mock.patch.object(landscape, 'supply', return_value={
+                frozenset(['gpu', 'any']): 4, frozenset(['big', 'any']): 9}):
+            # Used ones count, too.
+            self.assertEqual('cabd', self.order(pools, hosts.spec(any=1)))
+
+    def test_leases_that_end_at_the_same_time_come_together(self):
+        server = uuidutils.generate_uuid()
+        pools = {name: [pool('gpu', 2)] for name in 'abcd'}
+        hour = base.seconds(3600)
+        for name, length in (('a', 9), ('b', 1), ('c', 4)):
+            self.activate(uuidutils.generate_uuid(), lease={
+                'node_uuid': hosts.node_uuid(name)},
+                duration=length * 3600)
+        db.plan_save({})
+        self.activate(server, started_at=base.NOW + 8 * hour, duration=3600)
+        # What nobody uses stays whole.
+        self.assertEqual('acbd', self.order(
+            pools, hosts.spec(server, gpu=1)))
+        # Without a lease it never ends; nor does any of theirs.
+        self.assertEqual('abcd', self.order(pools, hosts.spec(gpu=1)))
+
+    def test_weights_are_ranks(self):
+        states = [hosts.host(name, [pool('gpu', count)]) for name, count in (
+            ('a', 8), ('b', 1), ('c', 1), ('d', 2))]
+        weighed = nova_weights.HostWeightHandler().get_weighed_objects(
+            [weights.GPULeaseWeigher()], states, hosts.spec(gpu=1))
+        self.assertEqual(
+            [('b', 100), ('c', 100), ('d', 50), ('a', 0)],
+            [(one.obj.host, one.weight) for one in weighed])
+
+    @ddt.data('gpu', 'any')
+    def test_order_is_that_of_the_planner(self, alias):
+        """The best host is the one that the planner would start on."""
+        states = {name: hosts.host(name, pools)
+                  for name, pools in MIXED.items()}
+        nodes = {name: model.Node(name, tuple(
+            model.Pool(str(number), some['count'],
+                       weights.devices.matcher()(some))
+            for number, some in enumerate(pools)))
+            for name, pools in MIXED.items()}
+        best = min(nodes, key=lambda name: score.default(
+            False, score.left(nodes[name].pools, {alias: 1}),
+            score.apart(score.NEVER, score.UNUSED),
+            score.rarest(nodes[name].pools, {alias: 1}, {}), name))
+        weighed = nova_weights.HostWeightHandler().get_weighed_objects(
+            [weights.GPULeaseWeigher()], list(states.values()),
+            hosts.spec(**{alias: 1}))
+        self.assertEqual(best, weighed[0].obj.host)

@@ -39,3 +39,4 @@ def upgrade():
     op.add_column('requests', sa.Column('resumes', BIG_ID))
     op.create_index('requests_resumes_idx', 'requests', ['resumes'])
     op.add_column('leases', sa.Column('preempt_at', TIME))
+    op.add_column('plans', sa.Column('ends', JSON))

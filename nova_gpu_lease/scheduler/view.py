@@ -1,0 +1,95 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""What the plan says about a server that is being scheduled.
+
+Filter and weigher both need it, and it is read from the database once for
+the two of them. Neither may keep anything: one object of each serves all
+requests, in several threads. It is kept beside the RequestSpec, which lives
+as long as one call of select_destinations.
+"""
+
+import dataclasses
+import weakref
+
+from nova_gpu_lease import clock
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease.planner import score
+from nova_gpu_lease import states
+
+_read = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What the database says about one server, and about all nodes.
+
+    :ivar server_id: uuid of the server.
+    :ivar planned: {server uuid: node uuid} of the servers of its request
+        that are being built; empty where nothing was planned for it.
+    :ivar reservations: as in models.Plan.
+    :ivar ends: as in models.Plan.
+    :ivar era: when its own lease ends, as score.era().
+    """
+
+    server_id: str
+    planned: dict
+    reservations: dict
+    ends: dict
+    era: int
+
+
+def read(spec):
+    """Ask the database, for the filter.
+
+    A gang is asked for once: its nodes were planned together. For any other
+    server the answer has to be fresh, since a plan may have been made while
+    Nova was busy with the one before it.
+
+    :param spec: a RequestSpec.
+    :returns: a View.
+    """
+    known = _read.get(spec)
+    if known is None or spec.instance_uuid not in known.planned:
+        known = _read[spec] = _query(spec.instance_uuid)
+    return known
+
+
+def of(spec):
+    """What the filter was told about a server, for the weigher.
+
+    :param spec: a RequestSpec.
+    :returns: a View.
+    """
+    known = _read.get(spec)
+    if known is not None and known.server_id == spec.instance_uuid:
+        return known
+    return read(spec)
+
+
+def _query(server_id):
+    lease, gang, reservations, ends = db.scheduling_view(server_id)
+    planned = {}
+    if (lease and lease.state == states.LEASE_BUILDING and
+            lease.request.kind != states.KIND_RESIZE):
+        planned = {other.server_id: other.node_uuid for other in gang
+                   if other.state == states.LEASE_BUILDING}
+    return View(server_id, planned, reservations, ends, _era(lease))
+
+
+def _era(lease):
+    if lease is None:
+        return score.NEVER
+    if lease.expires_at is None:
+        return score.era(clock.now().timestamp() + lease.duration)
+    return score.era(lease.expires_at.timestamp())
