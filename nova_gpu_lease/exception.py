@@ -67,11 +67,23 @@ class ResizeRefused(InvalidInput):
     code = errors.RESIZE_REFUSED
 
 
+class LengthRefused(InvalidInput):
+    msg_fmt = ("The length of GPU lease %(id)s cannot become '%(wanted)s': "
+               "%(reason)s.")
+    code = errors.LENGTH_REFUSED
+
+
 class Forbidden(GPULeaseException):
     """The user may not do that: HTTP 403."""
 
     msg_fmt = "Policy doesn't allow %(action)s to be performed."
     code = errors.FORBIDDEN
+
+
+class PriorityForbidden(Forbidden):
+    msg_fmt = ("The priority class '%(priority)s' is not for everybody: "
+               "policy doesn't allow %(action)s to be performed.")
+    code = errors.PRIORITY_FORBIDDEN
 
 
 class NotFound(GPULeaseException):
@@ -100,6 +112,12 @@ class Conflict(GPULeaseException):
 class NotWaiting(Conflict):
     msg_fmt = ('GPU lease %(id)s does not wait, it is %(state)s: %(advice)s.')
     code = errors.NOT_WAITING
+
+
+class NotChangeable(Conflict):
+    msg_fmt = ('GPU lease %(id)s cannot be changed, it is %(state)s: '
+               '%(advice)s.')
+    code = errors.NOT_CHANGEABLE
 
 
 class NewServerWaits(Conflict):

@@ -28,6 +28,7 @@ from oslo_utils import excutils
 from nova_gpu_lease import exception
 from nova_gpu_lease import policies
 from nova_gpu_lease.policies import base
+from nova_gpu_lease.policies import priorities
 
 CONF = cfg.CONF
 LOG = logging.getLogger(__name__)
@@ -64,6 +65,19 @@ def get_enforcer():
     """The enforcer, for the oslopolicy-* commands (an entry point)."""
     CONF([], project='nova')
     return _get()
+
+
+def authorize_priority(context, priority, target=None):
+    """Check that a user may use a priority class.
+
+    :param context: the user's nova.context.RequestContext.
+    :param priority: the name of a class of [gpu_lease] priorities.
+    :param target: as in authorize().
+    :raises: exception.PriorityForbidden
+    """
+    rule = priorities.rule_name(priority)
+    if not authorize(context, rule, target, do_raise=False):
+        raise exception.PriorityForbidden(priority=priority, action=rule)
 
 
 def authorize(context, action, target=None, do_raise=True):

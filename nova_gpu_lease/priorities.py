@@ -99,6 +99,19 @@ def default(classes):
     return classes.get(NORMAL) or next(iter(classes.values()))
 
 
+def queue_key(request, classes):
+    """The place of a waiting request, to sort the queue by.
+
+    :param request: anything with priority (a name), promised (whether its
+        start is), id and resumes (the id of the request that it goes on
+        with, or None). The fair share of its project is not known here.
+    :param classes: what parse() returned.
+    :returns: a tuple; the lowest one is next.
+    """
+    return (-find(classes, request.priority).weight, not request.promised,
+            request.resumes or request.id, request.id)
+
+
 def find(classes, name):
     """The class of a lease, which may be defined no more.
 

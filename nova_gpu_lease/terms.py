@@ -23,6 +23,7 @@ from oslo_utils import strutils
 
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 HINT = 'gpu_lease'
@@ -39,9 +40,6 @@ SPEC_ON_EXPIRY = 'gpu_lease:on_expiry'
 SPEC_PRIORITY = 'gpu_lease:priority'
 SPEC_REQUIRED = 'gpu_lease:required'
 PCI_ALIAS_SPEC = 'pci_passthrough:alias'
-
-#: The priority classes. One until the planner orders by class.
-PRIORITIES = ('normal',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +83,18 @@ def is_gpu_flavor(extra_specs, conf):
     return bool(devices)
 
 
-def resolve(hints, extra_specs, conf):
+def resolve(hints, extra_specs, conf, gone_priority=False):
     """The terms of the lease of one server.
 
     :param hints: the server's scheduler hints: a dict of str to str, int or a
         list of one of them (Nova stores lists); other hints are ignored.
     :param extra_specs: the flavor's extra specs, a dict of str.
     :param conf: the [gpu_lease] group of options.
+    :param gone_priority: whether a priority class that is not defined stands
+        for the default one: for a server that was created while it was.
     :returns: a Terms, or None for a server without a lease.
-    :raises: exception.InvalidHint, InvalidExtraSpec, LeaseRequired
+    :raises: exception.InvalidHint, InvalidExtraSpec, LeaseRequired,
+        InvalidPriorities
     """
     hints = _own_hints(hints)
     if not is_gpu_flavor(extra_specs, conf):
@@ -119,8 +120,7 @@ def resolve(hints, extra_specs, conf):
         on_expiry=_choice(hints, HINT_ON_EXPIRY, extra_specs, SPEC_ON_EXPIRY,
                           states.ON_EXPIRY, conf.on_expiry),
         wait=_wait(hints, conf),
-        priority=_choice(hints, HINT_PRIORITY, extra_specs, SPEC_PRIORITY,
-                         PRIORITIES, PRIORITIES[0]),
+        priority=_priority(hints, extra_specs, conf, gone_priority),
         auto_extend=_auto_extend(hints))
 
 
@@ -216,6 +216,18 @@ def _choice(hints, hint, extra_specs, key, accepted, default):
                 reason='use %s.' % ' or '.join(accepted))
         return extra_specs[key]
     return default
+
+
+def _priority(hints, extra_specs, conf, gone_priority):
+    classes = priorities.parse(conf.priorities)
+    default = priorities.default(classes).name
+    try:
+        return _choice(hints, HINT_PRIORITY, extra_specs, SPEC_PRIORITY,
+                       tuple(classes), default)
+    except exception.InvalidInput:
+        if gone_priority:
+            return default
+        raise
 
 
 def _wait(hints, conf):

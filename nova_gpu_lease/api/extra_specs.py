@@ -21,8 +21,10 @@ later. What older calls let in is found when a server is created.
 from nova.api.validation.extra_specs import base
 from nova import exception as nova_exception
 
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 from nova_gpu_lease import terms
 
@@ -37,6 +39,18 @@ class DurationValidator(base.ExtraSpecValidator):
         except exception.InvalidDuration as exc:
             raise nova_exception.ValidationError(
                 "Validation failed; %s" % exc.format_message())
+
+
+class PriorityValidator(base.ExtraSpecValidator):
+    """A validator that knows the classes of ``[gpu_lease] priorities``."""
+
+    def validate(self, name, value):
+        super().validate(name, value)
+        classes = priorities.parse(CONF.gpu_lease.priorities)
+        if value not in classes:
+            raise nova_exception.ValidationError(
+                "Validation failed; '%s' is no priority class; use %s." %
+                (value, ' or '.join(classes)))
 
 
 def _duration(name, description):
@@ -61,12 +75,12 @@ VALIDATORS = [
         value={'type': str, 'enum': list(states.ON_EXPIRY),
                'description': '``shelve`` keeps the work, ``delete`` does '
                'not.'}),
-    base.ExtraSpecValidator(
+    PriorityValidator(
         name=terms.SPEC_PRIORITY,
         description='The priority class, unless the hint '
         '``gpu_lease_priority`` says otherwise.',
-        value={'type': str, 'enum': list(terms.PRIORITIES),
-               'description': 'A priority class.'}),
+        value={'type': str, 'description': 'One of the classes of the '
+               'option ``[gpu_lease] priorities``.'}),
     base.ExtraSpecValidator(
         name=terms.SPEC_REQUIRED,
         description='Whether servers are refused without the hint '

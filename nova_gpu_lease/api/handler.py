@@ -30,7 +30,8 @@ from nova_gpu_lease import exception
 ROUTES = {
     '/os-gpu-leases': {'GET': lease.index},
     '/os-gpu-leases/queue': {'GET': queue.index},
-    '/os-gpu-leases/{id}': {'GET': lease.show, 'DELETE': lease.cancel},
+    '/os-gpu-leases/{id}': {'GET': lease.show, 'PATCH': lease.change,
+                            'DELETE': lease.cancel},
     '/os-gpu-leases/{rest:.*}': {},
 }
 

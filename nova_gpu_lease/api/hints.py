@@ -28,6 +28,7 @@ from nova_gpu_lease.conductor import records
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
+from nova_gpu_lease import policy
 from nova_gpu_lease import secrets
 from nova_gpu_lease import terms
 
@@ -45,7 +46,7 @@ def check_create(context, body):
     :returns: the terms.Terms of each of the servers' leases; None when they
         get none, or when Nova is going to refuse the request.
     :raises: exception.InvalidHint, InvalidExtraSpec, LeaseRequired,
-        NoEncryptionKey, TooManyWaiting
+        NoEncryptionKey, TooManyWaiting, PriorityForbidden
     """
     server = body.get('server') if isinstance(body, dict) else None
     if not isinstance(server, dict):
@@ -57,6 +58,7 @@ def check_create(context, body):
         return None
     found = terms.resolve(hints, flavor.extra_specs, CONF.gpu_lease)
     if found is not None:
+        policy.authorize_priority(context, found.priority)
         _check_secrets(server)
         _check_waiting(context, count)
     return found

@@ -14,9 +14,11 @@
 """Rows as the JSON of the API."""
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 
@@ -34,7 +36,7 @@ def leases(context, rows):
     """
     positions = {}
     if any(row.state == states.LEASE_QUEUED for row in rows):
-        positions = db_api.requests_positions()
+        positions = _positions()
     shows_host = {
         project_id: policy.authorize(
             context, policies.SHOW_HOST, {'project_id': project_id},
@@ -43,6 +45,11 @@ def leases(context, rows):
     now = clock.now()
     return [_lease(row, positions.get(row.request.uuid), now,
                    shows_host[row.project_id]) for row in rows]
+
+
+def _positions():
+    return db_api.requests_positions(
+        priorities.parse(CONF.gpu_lease.priorities))
 
 
 def _lease(row, position, now, show_host):
@@ -65,6 +72,7 @@ def _lease(row, position, now, show_host):
         'queued_at': time(request.queued_at),
         'wait_until': time(request.wait_until) if waits else None,
         'expected_start': time(request.expected_start) if waits else None,
+        'expected_start_promised': request.promised if waits else None,
         'duration': row.duration,
         'max_duration': row.max_duration,
         'on_expiry': row.on_expiry,
@@ -73,12 +81,15 @@ def _lease(row, position, now, show_host):
         'started_at': time(row.started_at),
         'expires_at': time(row.expires_at),
         'remaining': remaining,
+        'preempt_at': time(row.preempt_at),
         'ended_at': time(row.ended_at),
         'end_action': row.end_action,
         'attempts': request.attempts if waits else row.attempts,
         'last_error': row.last_error,
         'credentials': request.credentials,
         'reason': row.reason or (request.reason if waits else None),
+        'reason_code': row.reason_code or (
+            request.reason_code if waits else None),
         'created_at': time(row.created_at),
         'updated_at': time(row.updated_at),
     }
@@ -95,7 +106,7 @@ def queue(rows):
     """
     if not rows:
         return []
-    positions = db_api.requests_positions()
+    positions = _positions()
     servers = db_api.leases_of_requests([row.id for row in rows])
     return [_request(row, positions.get(row.uuid), servers[row.id])
             for row in rows]
@@ -116,6 +127,8 @@ def _request(row, position, servers):
         'queued_at': time(row.queued_at),
         'wait_until': time(row.wait_until),
         'expected_start': time(row.expected_start),
+        'expected_start_promised': row.promised,
         'attempts': row.attempts,
         'reason': row.reason,
+        'reason_code': row.reason_code,
     }

@@ -44,6 +44,7 @@ from nova_gpu_lease.api import hints
 from nova_gpu_lease import conf
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 
 LOG = logging.getLogger(__name__)
 
@@ -66,10 +67,15 @@ _WAKES = re.compile(r'(/[0-9a-f-]+)?/(%s)(/|$)' % '|'.join(WAKE_COLLECTIONS))
 
 
 def filter_factory(global_conf, **local_conf):
-    """The factory that api-paste.ini names."""
+    """The factory that api-paste.ini names.
+
+    :raises: exception.InvalidPriorities
+    """
     # oslo.db's 10 tries of 10 seconds would hold up calls that need no lease,
     # such as the deletion of a server, while our database is away.
     conf.CONF.set_default('max_retries', 0, group='gpu_lease_database')
+    # Wrong ones are told at the start, not to every user.
+    priorities.parse(conf.CONF.gpu_lease.priorities)
     return GPULeaseMiddleware
 
 

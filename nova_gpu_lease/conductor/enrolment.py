@@ -41,7 +41,8 @@ def terms_of(spec, flavor=None):
     try:
         return terms.resolve(
             spec.scheduler_hints if 'scheduler_hints' in spec else {},
-            (flavor or spec.flavor).extra_specs, CONF.gpu_lease)
+            (flavor or spec.flavor).extra_specs, CONF.gpu_lease,
+            gone_priority=True)
     except exception.InvalidInput as exc:
         # nova-api lets none of these through; its configuration differs, or
         # a flavor was changed while the server was shelved.

@@ -31,6 +31,7 @@ from nova_gpu_lease.conductor import supported
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import priorities
 from nova_gpu_lease.scheduler import rpcapi as scheduler_rpcapi
 from nova_gpu_lease import version
 
@@ -43,6 +44,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         supported.check()
+        priorities.parse(CONF.gpu_lease.priorities)
         self.gpu_lease_creds = credentials.Credentials()
         self.additional_endpoints.insert(0, endpoint.QueueEndpoint(
             self.compute_task_mgr, self.gpu_lease_creds, self.host))

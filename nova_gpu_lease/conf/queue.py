@@ -133,7 +133,7 @@ are refused, and waiting requests count with weight 0. ``nova-gpu-lease-status
 upgrade check`` names them. The services refuse to start with a list that
 cannot be read.
 
-Set this to the same value on nova-api, nova-conductor and nova-scheduler.
+Set this to the same value on nova-api and nova-conductor.
 
 Related options: ``preemption_grace``, ``fair_share_half_life``.
 """),

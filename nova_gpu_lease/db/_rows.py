@@ -61,6 +61,23 @@ def assign(session, model, row, values):
     return _update(session, model, row, values)
 
 
+def amend(session, model, row, values, exact=False):
+    """Set columns of a row whose state stays, with a new generation.
+
+    Whoever read it before finds that it was changed.
+
+    :param row: anything with id, uuid, state and generation as read.
+    :param values: a dict of columns; not one that a change of state sets.
+    :param exact: whether no other column may have changed either.
+    :raises: exception.StaleState
+    """
+    if not _update(session, model, row, dict(
+            values, generation=row.generation + 1), exact):
+        raise exception.StaleState(
+            table=model.__name__, id=row.uuid, state=row.state,
+            generation=row.generation)
+
+
 def _update(session, model, row, values, exact=False):
     statement = sa.update(model).where(
         model.id == row.id, model.state == row.state,

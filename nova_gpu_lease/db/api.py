@@ -19,6 +19,7 @@ the service that makes a change. The SQL is in the modules named below.
 """
 
 from nova_gpu_lease.db import _engine
+from nova_gpu_lease.db import changes
 from nova_gpu_lease.db import coordination
 from nova_gpu_lease.db import lease_list
 from nova_gpu_lease.db import leases
@@ -54,6 +55,7 @@ leases_overdue = leases.leases_overdue
 lease_transition = leases.transition
 lease_set = leases.assign
 lease_rename = leases.rename
+lease_change = changes.change
 waiting_count = leases.waiting_count
 scheduling_view = leases.scheduling_view
 

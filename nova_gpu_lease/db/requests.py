@@ -27,6 +27,7 @@ from nova_gpu_lease.db import _rows
 from nova_gpu_lease.db import leases as db_leases
 from nova_gpu_lease.db import models
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 Lease = models.Lease
@@ -243,20 +244,22 @@ def wipe_payloads(session):
 
 
 @_engine.reader
-def positions(session):
+def positions(session, classes):
     """The place of each queued request among those it competes with.
 
+    :param classes: what priorities.parse() returned.
     :returns: a dict of request uuid to position; 1 is next. Requests that
         are in no queue_group yet are counted together.
     """
     rows = session.execute(
-        sa.select(Request.uuid, Request.queue_group)
-        .where(Request.state == states.REQUEST_QUEUED)
-        .order_by(*_PLACE))
+        sa.select(Request.uuid, Request.queue_group, Request.priority,
+                  Request.promised, Request.resumes, Request.id)
+        .where(Request.state == states.REQUEST_QUEUED)).all()
     counts, result = {}, {}
-    for uuid, group in rows:
-        counts[group] = counts.get(group, 0) + 1
-        result[uuid] = counts[group]
+    for row in sorted(rows, key=lambda row: priorities.queue_key(
+            row, classes)):
+        counts[row.queue_group] = counts.get(row.queue_group, 0) + 1
+        result[row.uuid] = counts[row.queue_group]
     return result
 
 

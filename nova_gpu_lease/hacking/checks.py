@@ -32,8 +32,8 @@ _NOVA_ALLOWED = re.compile(
 _NOVA_TESTS_ALLOWED = re.compile(r'tests/functional/nova_fixtures\.py$')
 _SQL_ALLOWED = re.compile(r'nova_gpu_lease/db/|tests/')
 _PURE = re.compile(
-    r'nova_gpu_lease/(planner/\w+|scheduler/room|duration|states|terms|priorities'
-    r'|errors|exception)\.py$')
+    r'nova_gpu_lease/(planner/\w+|scheduler/room|duration|states|terms'
+    r'|priorities|changes|errors|exception)\.py$')
 _PURE_IMPORTS = ('nova_gpu_lease', 'oslo_utils')
 _IMPURE_IMPORTS = ('nova_gpu_lease.conf', 'nova_gpu_lease.db',
                    'nova_gpu_lease.clock', 'oslo_utils.timeutils')

@@ -14,6 +14,7 @@
 """Every policy rule of this project; Nova's are Nova's."""
 
 from nova_gpu_lease.policies import gpu_leases
+from nova_gpu_lease.policies import priorities
 
 
 def list_rules():
@@ -21,4 +22,4 @@ def list_rules():
 
     :returns: a list of oslo_policy.policy.DocumentedRuleDefault.
     """
-    return list(gpu_leases.list_rules())
+    return [*gpu_leases.list_rules(), *priorities.list_rules()]

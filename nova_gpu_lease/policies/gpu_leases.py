@@ -11,7 +11,7 @@
 #    under the License.
 
 
-"""Who may read leases and the queue, and who may leave it."""
+"""Who may read leases and the queue, change a lease, and leave the queue."""
 
 from oslo_policy import policy
 
@@ -21,6 +21,8 @@ INDEX = base.POLICY_ROOT % 'index'
 INDEX_ALL_PROJECTS = base.POLICY_ROOT % 'index:all_projects'
 SHOW = base.POLICY_ROOT % 'show'
 SHOW_HOST = base.POLICY_ROOT % 'show:host'
+UPDATE = base.POLICY_ROOT % 'update'
+EXTEND = base.POLICY_ROOT % 'extend'
 CANCEL = base.POLICY_ROOT % 'cancel'
 QUEUE = base.POLICY_ROOT % 'queue'
 QUEUE_ALL_PROJECTS = base.POLICY_ROOT % 'queue:all_projects'
@@ -46,6 +48,16 @@ RULES = [
     _rule(SHOW_HOST, base.ADMIN,
           'See the host in a GPU lease.',
           '/os-gpu-leases', '/os-gpu-leases/{id}'),
+    _rule(UPDATE, base.PROJECT_MEMBER_OR_ADMIN,
+          'Change what happens at the end of a GPU lease, whether it extends '
+          'itself, its length or, while it waits, its priority class. The '
+          'last two have rules of their own, which are checked besides. Who '
+          'may not sees a 404, if the lease is not of the own project.',
+          '/os-gpu-leases/{id}', method='PATCH'),
+    _rule(EXTEND, base.PROJECT_MEMBER_OR_ADMIN,
+          'Make a GPU lease longer, up to its longest duration, even if '
+          'others then wait longer than they were promised.',
+          '/os-gpu-leases/{id}', method='PATCH'),
     _rule(CANCEL, base.PROJECT_MEMBER_OR_ADMIN,
           'Take a server that waits to be unshelved out of the queue. Who may '
           'not sees a 404, if the lease is not of the own project.',

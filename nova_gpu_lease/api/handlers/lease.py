@@ -11,15 +11,17 @@
 #    under the License.
 
 
-"""GET /os-gpu-leases, GET and DELETE /os-gpu-leases/{id}."""
+"""GET /os-gpu-leases; GET, PATCH and DELETE /os-gpu-leases/{id}."""
 
 from nova import context as nova_context
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
+from nova_gpu_lease.api import body
 from nova_gpu_lease.api import query
 from nova_gpu_lease.api.schemas import lease as schema
 from nova_gpu_lease.api import views
+from nova_gpu_lease import changes
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import shelved
@@ -28,6 +30,7 @@ from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import exception
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +43,9 @@ _ADVICE = {
     states.LEASE_EXPIRING: 'its server is being shelved or deleted already',
     states.LEASE_ERROR: 'shelve or delete its server to end it',
 }
+
+#: How often a change of a lease that others change too is tried.
+_TRIES = 5
 
 _FILTERS = ('status', 'project_id', 'user_id', 'server_id')
 
@@ -73,6 +79,61 @@ def show(req, context, id):
     query.parse(req, schema.ONE)
     lease = _find(context, policies.SHOW, id)
     return {'gpu_lease': views.leases(context, [lease])[0]}
+
+
+def change(req, context, id):
+    """Change a lease that waits or runs: all that is asked for, or nothing.
+
+    :param id: as in show().
+    :returns: {'gpu_lease': {...}} as it is then.
+    :raises: exception.LeaseNotFound also for what the user may not see.
+        exception.InvalidInput, LengthRefused, PriorityForbidden,
+        NotChangeable, NotWaiting
+    """
+    query.parse(req, schema.ONE)
+    lease = _find(context, policies.UPDATE, id)
+    wanted = body.parse(req, schema.CHANGE, 'gpu_lease')
+    target = {'project_id': lease.project_id, 'user_id': lease.user_id}
+    if 'duration' in wanted:
+        policy.authorize(context, policies.EXTEND, target)
+    told = 'user %s sets %s' % (context.user_id, ', '.join(
+        '%s=%s' % item for item in sorted(wanted.items())))
+    for _ in range(_TRIES):
+        columns = _columns(context, lease, wanted, target)
+        try:
+            lease = db_api.lease_change(lease, CONF.host, told, *columns)
+        except exception.StaleState:
+            LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
+            lease = db_api.lease_get(lease.uuid)
+        else:
+            LOG.info('Lease %(lease)s: %(told)s.',
+                     {'lease': lease.uuid, 'told': told},
+                     instance_uuid=lease.server_id)
+            return {'gpu_lease': views.leases(context, [lease])[0]}
+    raise exception.NotChangeable(
+        id=lease.uuid, state=lease.state,
+        advice='others change it at the same time; try again')
+
+
+def _columns(context, lease, wanted, target):
+    """What a change sets.
+
+    :param wanted: the checked body.
+    :param target: what the policy is asked about.
+    :returns: a tuple of the columns of the lease and those of its request.
+    """
+    changes.check_open(lease)
+    of_lease = {name: wanted[name] for name in ('on_expiry', 'auto_extend')
+                if name in wanted}
+    if 'duration' in wanted:
+        of_lease.update(changes.duration_of(lease, wanted['duration']))
+    of_request = {}
+    if 'priority' in wanted:
+        of_request = changes.priority_of(
+            lease, wanted['priority'],
+            priorities.parse(CONF.gpu_lease.priorities))
+        policy.authorize_priority(context, wanted['priority'], target)
+    return of_lease, of_request
 
 
 def cancel(req, context, id):

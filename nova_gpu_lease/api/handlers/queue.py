@@ -16,10 +16,12 @@
 from nova_gpu_lease.api import query
 from nova_gpu_lease.api.schemas import queue as schema
 from nova_gpu_lease.api import views
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import exception
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 
@@ -34,11 +36,14 @@ def index(req, context):
     if everybody:
         policy.authorize(context, policies.QUEUE_ALL_PROJECTS)
     limit = query.limit(params)
-    after = _after(context, params, everybody)
-    waiting = [request
-               for request in db_api.requests_in([states.REQUEST_QUEUED])
-               if request.id > after and
-               (everybody or request.project_id == context.project_id)]
+    classes = priorities.parse(CONF.gpu_lease.priorities)
+    after = _after(context, params, everybody, classes)
+    places = sorted(
+        (priorities.queue_key(request, classes), request)
+        for request in db_api.requests_in([states.REQUEST_QUEUED])
+        if everybody or request.project_id == context.project_id)
+    waiting = [request for place, request in places
+               if after is None or place > after]
     body = {'gpu_queue': views.queue(waiting[:limit])}
     if len(waiting) > limit:
         body['gpu_queue_links'] = query.next_links(
@@ -46,18 +51,18 @@ def index(req, context):
     return body
 
 
-def _after(context, params, everybody):
-    """The row id of the marker.
+def _after(context, params, everybody, classes):
+    """The place of the marker in the queue, or None.
 
     A request may have left the queue since the page that it ended was read;
     its place in the order is still known.
     """
     if 'marker' not in params:
-        return 0
+        return None
     try:
         marker = db_api.request_get(params['marker'])
     except exception.RequestNotFound:
         raise exception.MarkerNotFound(marker=params['marker'])
     if not everybody and marker.project_id != context.project_id:
         raise exception.MarkerNotFound(marker=params['marker'])
-    return marker.id
+    return priorities.queue_key(marker, classes)

@@ -11,7 +11,7 @@
 #    under the License.
 
 
-"""The query strings of /os-gpu-leases and /os-gpu-leases/{id}."""
+"""The query strings and bodies of /os-gpu-leases and /os-gpu-leases/{id}."""
 
 from nova_gpu_lease.api.schemas import common
 from nova_gpu_lease import states
@@ -42,5 +42,30 @@ INDEX = common.collection(
         'description': 'KEY or KEY:asc or KEY:desc, several with commas; '
         'KEY is one of ' + ', '.join(SORT_KEYS),
     })
+
+#: What PATCH can set. Whether a lease may have a value is another question.
+CHANGE = {
+    'type': 'object',
+    'properties': {
+        'duration': {
+            'type': 'string', 'minLength': 1, 'maxLength': 32,
+            'description': 'a string such as "4h", or "+30m" for so much '
+            'more than now',
+        },
+        'on_expiry': {
+            'type': 'string', 'enum': list(states.ON_EXPIRY),
+            'description': ' or '.join(states.ON_EXPIRY),
+        },
+        'auto_extend': {
+            'type': 'boolean', 'description': 'true or false',
+        },
+        'priority': {
+            'type': 'string', 'minLength': 1, 'maxLength': 64,
+            'description': 'the name of a priority class',
+        },
+    },
+    'minProperties': 1,
+    'additionalProperties': False,
+}
 
 ONE = {'type': 'object', 'properties': {}, 'additionalProperties': False}

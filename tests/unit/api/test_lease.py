@@ -62,22 +62,26 @@ class ShowTestCase(LeaseTestCase):
             wait_until=_NOW + datetime.timedelta(minutes=5), attempts=2,
             credentials=states.CREDENTIALS_TRUST)
         db_api.request_set(
-            request, reason='No free device', expected_start=_NOW +
+            request, reason='No free device', reason_code='devices',
+            promised=True, expected_start=_NOW +
             datetime.timedelta(minutes=1, microseconds=1))
         lease, = db_api.leases_of(request.id)
         self.assertEqual({'gpu_lease': {
             'id': lease.uuid, 'server_id': lease.server_id,
             'server_name': 's1', 'project_id': base.PROJECT,
             'user_id': 'user', 'request_id': request.uuid, 'flavor': 'gpu',
-            'devices': {'gpu': 1}, 'status': 'QUEUED', 'position': 2,
+            'devices': {'gpu': 1}, 'status': 'QUEUED', 'position': 1,
             'queued_at': '2026-11-21T19:08:07Z',
             'wait_until': '2026-11-21T19:13:07Z',
-            'expected_start': '2026-11-21T19:09:07Z', 'duration': 7200,
+            'expected_start': '2026-11-21T19:09:07Z',
+            'expected_start_promised': True, 'duration': 7200,
             'max_duration': None, 'on_expiry': 'shelve',
             'auto_extend': False, 'priority': 'normal', 'started_at': None,
-            'expires_at': None, 'remaining': None, 'ended_at': None,
+            'expires_at': None, 'remaining': None, 'preempt_at': None,
+            'ended_at': None,
             'end_action': None, 'attempts': 2, 'last_error': None,
             'credentials': 'trust', 'reason': 'No free device',
+            'reason_code': 'devices',
             'created_at': '2026-11-21T19:08:07Z',
             'updated_at': '2026-11-21T19:08:07Z',
         }}, self.send('/os-gpu-leases/' + lease.uuid).json)
@@ -89,13 +93,19 @@ class ShowTestCase(LeaseTestCase):
         shown = self.send('/os-gpu-leases/' + lease.uuid).json['gpu_lease']
         for key, value in {
                 'status': 'ACTIVE', 'position': None, 'wait_until': None,
-                'expected_start': None, 'remaining': 7200 - 62,
+                'expected_start': None, 'expected_start_promised': None,
+                'remaining': 7200 - 62,
                 'started_at': '2026-11-21T19:08:07Z',
                 'expires_at': '2026-11-21T21:08:07Z'}.items():
             self.assertEqual(value, shown[key], key)
         self.clock.advance(86400)
         self.assertEqual(0, self.send(
             '/os-gpu-leases/' + lease.uuid).json['gpu_lease']['remaining'])
+
+    def test_show_preempted(self):
+        lease, = self.start(self.queue(), preempt_at=_NOW)
+        shown = self.send('/os-gpu-leases/' + lease.uuid).json['gpu_lease']
+        self.assertEqual('2026-11-21T19:08:07Z', shown['preempt_at'])
 
     def test_show_failed_end(self):
         lease, = self.start(self.queue())
@@ -176,7 +186,7 @@ class CancelTestCase(LeaseTestCase):
             self.assertEqual([(lease.server_id, 'req-1')], self.freed)
             self.freed.clear()
         self.assertEqual({behind.request.uuid: 1},
-                         db_api.requests_positions())
+                         db_api.requests_positions({}))
 
     def test_cancel_again_changes_nothing(self):
         lease = self.waits()

@@ -32,7 +32,8 @@ class QueueTestCase(base.APITestCase):
                 for request in answer.json['gpu_queue']]
 
     def test_queue_fields(self):
-        db_api.request_set(self.gang, reason='No free device')
+        db_api.request_set(self.gang, reason='No free device',
+                           reason_code='devices')
         shown = self.send('/os-gpu-leases/queue').json['gpu_queue'][0]
         self.assertTrue(shown.pop('queued_at').endswith('Z'))
         self.assertEqual({
@@ -41,8 +42,19 @@ class QueueTestCase(base.APITestCase):
             'server_names': ['s1', 's2', 's3'], 'num_servers': 3,
             'project_id': base.PROJECT, 'user_id': 'user',
             'devices': {'gpu': 1}, 'priority': 'normal', 'wait_until': None,
-            'expected_start': None, 'attempts': 0,
-            'reason': 'No free device'}, shown)
+            'expected_start': None, 'expected_start_promised': False,
+            'attempts': 0, 'reason': 'No free device',
+            'reason_code': 'devices'}, shown)
+
+    def test_queue_in_its_order(self):
+        self.flags(priorities=['normal:0', 'urgent:9'])
+        db_api.request_set(self.last, priority='urgent')
+        db_api.request_set(self.other, promised=True)
+        self.assertEqual([['s5'], ['s4'], ['s1', 's2', 's3']], self.names())
+        self.assertEqual([['s1', 's2', 's3']],
+                         self.names('?marker=' + self.other.uuid))
+        shown = self.send('/os-gpu-leases/queue').json['gpu_queue']
+        self.assertEqual([1, 1, 3], [r['position'] for r in shown])
 
     def test_queue_positions_are_global_in_group(self):
         shown = self.send('/os-gpu-leases/queue').json['gpu_queue']

@@ -19,6 +19,7 @@ from sqlalchemy import orm
 from nova_gpu_lease.db import api
 from nova_gpu_lease.db import models
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 from tests import fixtures
 from tests.unit.db import base
@@ -145,7 +146,26 @@ class RequestReadTest(base.TestCase):
         self.assertEqual(
             {requests[1].uuid: 1, requests[2].uuid: 1, requests[3].uuid: 1,
              requests[4].uuid: 2, requests[5].uuid: 2},
-            api.requests_positions())
+            api.requests_positions({}))
+
+    def test_positions_by_class_promise_and_age(self):
+        wanted = [
+            ('urgent', False), ('normal', True), ('normal', False),
+            ('gone', False), ('spare', True), ('spare', False)]
+        asked = [wanted[i] for i in (5, 2, 1, 4, 3, 0)]
+        requests = {one: self.queue(
+            priority=one[0], promised=one[1], queue_group='a')
+            for one in asked}
+        first = requests[asked[0]]
+        # Whoever made room is where it was.
+        again = self.queue(priority='normal', queue_group='a',
+                           resumes=first.id)
+        positions = api.requests_positions(priorities.parse(
+            ['normal:0', 'urgent:9', 'spare:-1:preemptible']))
+        self.assertEqual(3, positions.pop(again.uuid))
+        self.assertEqual(
+            [requests[one].uuid for one in wanted],
+            sorted(positions, key=positions.get))
 
 
 class RequestTransitionTest(base.TestCase):
