@@ -11,8 +11,9 @@
 #    under the License.
 
 
-"""nova-gpu-lease-manage: what an operator does with the database."""
+"""nova-gpu-lease-manage: what an operator does with files and database."""
 
+import collections
 import datetime
 import sys
 
@@ -27,6 +28,7 @@ from nova_gpu_lease.db import migration
 from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import secrets
+from nova_gpu_lease import topology_watch
 
 CONF = conf.CONF
 
@@ -74,6 +76,27 @@ def _overdue(command):
             lease.attempts,
             ' error=%s' % lease.last_error if lease.last_error else ''))
     print('%d leases are overdue.' % len(leases))
+
+
+def _check_topology(command):
+    path = command.file or CONF.gpu_lease.topology_file
+    if path is None:
+        raise exception.InvalidTopology(
+            problems='Name a file, or set [gpu_lease] topology_file.')
+    topology = topology_watch.load(path)
+    print('%s: places of %d hosts, devices of %d.' % (
+        path, len(topology.places), len(topology.devices)))
+    # How far hosts are that have no more than a level in common.
+    levels = collections.defaultdict(dict)
+    for place in topology.places.values():
+        for depth in range(len(place.path) + 1):
+            apart = 2 * (1 + sum(place.steps[depth:]))
+            known = levels[depth].get(place.path[:depth], 0)
+            levels[depth][place.path[:depth]] = max(apart, known)
+    for depth, nodes in sorted(levels.items()):
+        print('level %d%s: %d %s; between hosts that meet there: %g' % (
+            depth, '' if depth else ' (the whole network)', len(nodes),
+            'nodes' if len(nodes) > 1 else 'node', max(nodes.values())))
 
 
 def _date(text):
@@ -128,6 +151,16 @@ def _add_commands(nouns):
         'overdue', help='list the leases that should be over and hold their '
         'devices, the oldest end first')
     overdue.set_defaults(func=_overdue)
+
+    verbs = nouns.add_parser(
+        'topology', help='where hosts are in the network').add_subparsers(
+            dest='verb', required=True)
+    check = verbs.add_parser(
+        'check', help='say which lines of a topology file are wrong, and how '
+        'far hosts are from each other if none is')
+    check.add_argument('file', nargs='?', metavar='FILE',
+                       help='default: [gpu_lease] topology_file')
+    check.set_defaults(func=_check_topology)
 
 
 def main(argv=None):

@@ -37,6 +37,9 @@ from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease.db import migration
 from nova_gpu_lease import exception
+from nova_gpu_lease.planner import topology_file
+from nova_gpu_lease.scheduler import places
+from nova_gpu_lease import topology_watch
 
 #: Seconds that our note of a conductor may be older than Nova's, which is
 #: written at other moments.
@@ -125,10 +128,33 @@ class Checks(options.OptionChecks):
                 'run.')
         return options.ok()
 
+    def topology(self):
+        """What is said about the network must be readable and true.
+
+        A topology file with a mistake is not used: nova-scheduler and
+        nova-compute go on with what they read before, or without.
+        """
+        path = CONF.gpu_lease.topology_file
+        try:
+            found = (topology_watch.load(path) if path
+                     else topology_file.Topology())
+        except exception.InvalidTopology as exc:
+            return options.failure('[gpu_lease] topology_file: %s', exc)
+        try:
+            problems = places.contradictions(found, *known_hosts())
+        except Exception as exc:
+            return options.warning(
+                'The places of hosts cannot be compared with what Nova knows: '
+                '%s. This needs [api_database].', exc)
+        if problems:
+            return options.warning('%s', '\n'.join(problems))
+        return options.ok()
+
     _upgrade_checks = options.OptionChecks._upgrade_checks + (
         ('GPU lease database', database),
         ('Filter in nova-api', api_paste),
         ('Conductors', conductors),
+        ('Network topology', topology),
     )
 
 
@@ -162,6 +188,23 @@ def running_conductors():
                     cell_context, 'nova-conductor', include_disabled=True)
                 if group.service_is_up(service))
     return hosts
+
+
+def known_hosts():
+    """What Nova knows of its hosts, in all cells.
+
+    :returns: a tuple of all aggregates, the names of all hosts, and the names
+        of those where a PCI device is free.
+    """
+    context = nova_context.get_admin_context()
+    hosts, with_devices = set(), set()
+    for cell in objects.CellMappingList.get_all(context):
+        with nova_context.target_cell(context, cell) as cell_context:
+            for node in objects.ComputeNodeList.get_all(cell_context):
+                hosts.add(node.host)
+                if node.pci_device_pools:
+                    with_devices.add(node.host)
+    return objects.AggregateList.get_all(context), hosts, with_devices
 
 
 def main():

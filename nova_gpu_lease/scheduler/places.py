@@ -93,12 +93,13 @@ def from_aggregates(aggregates):
     return places, problems
 
 
-def contradictions(topology, aggregates, hosts):
+def contradictions(topology, aggregates, hosts, with_devices):
     """What an operator should know about a file that is valid by itself.
 
     :param topology: a Topology.
     :param aggregates: all host aggregates.
-    :param hosts: names of all hosts with GPUs, or of all there are.
+    :param hosts: names of all hosts.
+    :param with_devices: names of those that are known to have GPUs.
     :returns: a list of messages.
     """
     problems = []
@@ -116,7 +117,7 @@ def contradictions(topology, aggregates, hosts):
                     'at %s by the metadata %s of its aggregates; change or '
                     'remove the latter.' % (
                         host, '/'.join(paths[1]), '/'.join(paths[0]), KEY))
-        missing = sorted(set(hosts) - set(topology.places))
+        missing = sorted(set(with_devices) - set(topology.places))
         if missing:
             problems.append(
                 'Not in the network of the topology file, so taken as far '

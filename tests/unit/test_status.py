@@ -89,6 +89,9 @@ class StatusTestCase(base.TestCase):
         self.useFixture(fixtures.MonkeyPatch(
             'nova_gpu_lease.cmd.status.running_conductors',
             lambda: self.running))
+        self.hosts = [], ['gpu01'], ['gpu01']
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.cmd.status.known_hosts', lambda: self.hosts))
         self.clock = self.useFixture(lease_fixtures.ClockFixture())
         self.useFixture(fixtures.EnvironmentVariable('OS_NOVA_CONFIG_DIR'))
         self.useFixture(fixtures.EnvironmentVariable('OS_NOVA_CONFIG_FILES'))
@@ -285,3 +288,27 @@ class StatusTestCase(base.TestCase):
     def test_conductor_none_dispatches(self):
         self.beating = [('api1', False)]
         self.bad('Conductors', '[api_database]')
+
+    def topology(self, text):
+        self.write('topology.yaml', text)
+        self.leave_out('[gpu_lease]\n', '[gpu_lease]\ntopology_file = %s\n' %
+                       self.path('topology.yaml'))
+
+    def test_topology_invalid(self):
+        self.topology('network:\n  s1: [gpu01]\n  s2: [gpu01]')
+        self.bad('Network topology', 'topology.yaml, line 3: host "gpu01"')
+
+    def test_topology_missing(self):
+        self.topology('')
+        os.unlink(self.path('topology.yaml'))
+        self.bad('Network topology', 'cannot be read: No such file')
+
+    def test_topology_of_other_hosts(self):
+        self.topology('network:\n  s1: [gpu02]')
+        self.bad('Network topology', 'far from all others: gpu01',
+                 'such a name: gpu02', code=_WARNING)
+
+    def test_topology_right(self):
+        self.topology('network:\n  s1: [gpu01]')
+        self.assertEqual(
+            _SUCCESS, self.results()['Network topology'].code)

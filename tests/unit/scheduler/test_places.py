@@ -146,12 +146,14 @@ class ContradictionsTest(base.TestCase):
     def test_none(self):
         topology = topology_file.parse(GOOD)
         self.assertEqual([], places.contradictions(
-            topology, [aggregate('a', 'h1', 'site')], ['h1', 'h2']))
+            topology, [aggregate('a', 'h1', 'site')],
+            ['h1', 'h2', 'no-gpu'], ['h1', 'h2']))
 
     def test_of_file_aggregates_and_hosts(self):
         topology = topology_file.parse(GOOD)
         problems = places.contradictions(
-            topology, [aggregate('a', 'h1 h3', 'site/rack2')], ['h1', 'h3'])
+            topology, [aggregate('a', 'h1 h3', 'site/rack2')],
+            ['h1', 'h3', 'h4'], ['h1', 'h3'])
         self.assertIn('Host h1 is at site/rack1 in the topology file, which '
                       'counts, and at site/rack2', problems[0])
         self.assertIn('far from all others: h3.', problems[1])
@@ -161,7 +163,7 @@ class ContradictionsTest(base.TestCase):
     def test_of_devices_alone(self):
         topology = topology_file.parse('devices: [{hosts: [h1, h9]}]')
         problems = places.contradictions(
-            topology, [aggregate('a', 'h1', '')], ['h1', 'h2'])
+            topology, [aggregate('a', 'h1', '')], ['h1', 'h2'], ['h1', 'h2'])
         self.assertIn('"" is not a place', problems[0])
         self.assertIn('such a name: h9.', problems[1])
         self.assertEqual(2, len(problems))
