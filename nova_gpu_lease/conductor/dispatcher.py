@@ -25,6 +25,7 @@ from oslo_log import log as logging
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import builder as nova_builder
 from nova_gpu_lease.conductor import payload
+from nova_gpu_lease.conductor import planning
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import reaper
 from nova_gpu_lease.conductor import unstarted
@@ -40,8 +41,6 @@ LOG = logging.getLogger(__name__)
 
 #: The waits between tries to start one request, in seconds.
 BACKOFF = (1, 1, 2, 5, 10, 30, 60)
-#: After so many failed tries a request keeps nobody waiting meanwhile.
-STUCK = 4
 #: See Dispatcher._is_hopeless.
 NEW = datetime.timedelta(minutes=1)
 STANDS = datetime.timedelta(minutes=5)
@@ -101,6 +100,9 @@ class Dispatcher:
         waiting = db.requests_in([states.REQUEST_QUEUED])
         if not waiting:
             db.plan_save({})
+            planning.save_preemptions(
+                planner.Plan({}, {}, {}), db.leases_preempting(),
+                clock.now())
             return False
         plan, hosts = self._plan(context, waiting)
         if any(request.id not in failed
@@ -117,43 +119,54 @@ class Dispatcher:
         return bool(plan.starts)
 
     def _plan(self, context, waiting):
-        survey = self.scheduler.survey(context, self._questions(waiting))
-        nodes = {uuid: planner.Node.from_dict(node)
-                 for uuid, node in survey['nodes'].items()}
-        self._host_down = not all(
-            node['up'] for node in survey['nodes'].values())
+        """Decide who starts, and write why the others wait.
+
+        :returns: a tuple of a Plan and {node uuid: name of its host}.
+        """
+        leases = db.leases_of_requests([request.id for request in waiting])
+        survey = self.scheduler.survey(
+            context, planning.questions(waiting, leases))
         over_quota = self.quota.review(context, waiting)
         self._over_quota = bool(over_quota)
         now = clock.now()
-        if any(node.get('claimed') for node in survey['nodes'].values()):
+        self._note_hosts(survey['nodes'], now)
+        waiting = [request for request in waiting if self._may_start(
+            context, request, survey['requests'].get(request.uuid), now)]
+        held = db.leases_held()
+        nodes = {uuid: planner.Node.from_dict(node)
+                 for uuid, node in survey['nodes'].items()}
+        plan = planner.plan(
+            planning.queue(waiting, leases, survey, over_quota, now), nodes,
+            planning.running(survey['nodes'], held, now), now.timestamp(),
+            planning.policy(), planning.promises(waiting))
+        db.plan_save(plan.reservations)
+        planning.save(waiting, plan)
+        planning.save_preemptions(plan, held, now)
+        return plan, {uuid: node.host for uuid, node in nodes.items()}
+
+    def _note_hosts(self, nodes, now):
+        """Remember what makes another look worthwhile without an event."""
+        self._host_down = not all(node['up'] for node in nodes.values())
+        if any(node.get('claimed') for node in nodes.values()):
             self._claimed_since = self._claimed_since or now
         else:
             self._claimed_since = None
-        queue = []
-        avoid = self._failed_on(waiting)
-        for request in waiting:
-            answer = survey['requests'].get(request.uuid)
-            if answer is None:
-                if not self._waiting_leases(request):
-                    # What was begun with it was broken off.
-                    self._move(request, reaper.over(
-                        request, states.REQUEST_CANCELLED))
-                continue
-            if self._is_hopeless(request, answer, now):
-                self._fail(context, request, 'never', answer['never'])
-                continue
-            held = (request.next_attempt_at is not None and
-                    request.next_attempt_at > now)
-            queue.append(planner.Waiting.from_survey(
-                request.uuid, request.num_servers, request.devices, answer,
-                held=held, stuck=held and request.attempts >= STUCK,
-                avoid=avoid.get(request.id, ()),
-                over_quota=over_quota.get(request.uuid)))
-        plan = planner.plan(queue, nodes)
-        db.plan_save(plan.reservations)
-        for request in waiting:
-            self._note_wait(request, plan.waits.get(request.uuid))
-        return plan, {uuid: node.host for uuid, node in nodes.items()}
+
+    def _may_start(self, context, request, answer, now):
+        """Whether a request is to be planned; others are ended if need be.
+
+        :param answer: its entry in the survey's answer, or None.
+        """
+        if answer is None:
+            if not self._waiting_leases(request):
+                # What was begun with it was broken off.
+                self._move(request, reaper.over(
+                    request, states.REQUEST_CANCELLED))
+            return False
+        if self._is_hopeless(request, answer, now):
+            self._fail(context, request, 'never', answer['never'])
+            return False
+        return True
 
     def _is_hopeless(self, request, answer, now):
         """Whether no host can ever hold a request.
@@ -167,44 +180,6 @@ class Dispatcher:
             return False
         since = self._hopeless.setdefault(request.uuid, now)
         return (now - request.queued_at < NEW or now - since >= STANDS)
-
-    @staticmethod
-    def _failed_on(waiting):
-        """{request id: nodes on which a server of it could not be built}."""
-        leases = db.leases_of_requests([request.id for request in waiting])
-        return {request_id: frozenset(
-            lease.node_uuid for lease in some
-            if lease.build_attempts and lease.state == states.LEASE_QUEUED)
-            for request_id, some in leases.items()}
-
-    @staticmethod
-    def _note_wait(request, wait):
-        """Put on the row why the request waits, and with whom."""
-        if wait is None:
-            return
-        values = {'queue_group': wait.group}
-        if wait.reason_code != planner.WAIT_RETRY:
-            # Why the last try failed is on the row already.
-            values.update(reason=wait.reason, reason_code=wait.reason_code)
-        if any(getattr(request, name) != value
-               for name, value in values.items()):
-            db.request_set(request, **values)
-
-    @staticmethod
-    def _questions(waiting):
-        """What the survey is asked: one entry a request."""
-        leases = db.leases_of_requests([request.id for request in waiting])
-        questions = []
-        for request in waiting:
-            queued = [lease.server_id for lease in leases[request.id]
-                      if lease.state == states.LEASE_QUEUED]
-            if queued:
-                questions.append({
-                    'uuid': request.uuid, 'kind': request.kind,
-                    'server_id': queued[0],
-                    'num_servers': len(queued),
-                    **(request.destination or {})})
-        return questions
 
     def _start(self, context, request, nodes, hosts):
         leases = self._waiting_leases(request)

@@ -52,13 +52,15 @@ def terms_of(spec, flavor=None):
 
 
 def terms_again(server_id, spec):
-    """The Terms of a shelved server: as long as its last lease."""
+    """The Terms of a shelved server: as long as its last lease.
+
+    One that made room and went on does not count for less.
+    """
     agreed = terms_of(spec)
     if agreed is None:
         return None
-    try:
-        last = db.lease_get(server_id)
-    except exception.LeaseNotFound:
+    last = db.lease_original(server_id)
+    if last is None:
         return agreed
     length = last.duration
     if agreed.max_duration is not None:

@@ -32,6 +32,7 @@ from oslo_utils import excutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import endings
+from nova_gpu_lease.conductor import preemption
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import standin
@@ -79,6 +80,7 @@ class Expirer:
             is still held; asked before each end.
         :returns: whether an end is under way, to be looked at again soon.
         """
+        preemption.begin_due(self.host)
         under_way = False
         for lease in db.leases_to_end(clock.now()):
             if not still_ours():
@@ -108,6 +110,7 @@ class Expirer:
 
     def _end(self, lease):
         admin = nova_context.get_admin_context()
+        lease = preemption.or_end(lease)
         try:
             instance = records.find_instance(
                 admin, lease.server_id, ['flavor'])
@@ -148,6 +151,9 @@ class Expirer:
                     lease, next_attempt_at=tries.next_time(0, True))
                 return False
             # Its owner was quicker to want it back.
+        if (lease.preempt_at is not None and instance.task_state is None and
+                preemption.resume(lease, instance, self.host)):
+            return False
         self._over(lease, states.ENDED_SHELVED, note)
         return False
 
@@ -194,18 +200,19 @@ class Expirer:
     def _begin(self, lease, instance):
         delete = tries.deletes(lease)
         step = endings.step_of(instance, delete)
+        why = preemption.reason_of(lease)
         if not db.lease_set(
                 lease, attempt_started_at=clock.now(),
                 **(endings.values_of(instance) if step else
-                   {'reason': 'the lease ended', 'reason_code': None})):
+                   {'reason': why, 'reason_code': None})):
             return False
         failpoints.hit('end-begun')
         if step:
             LOG.info('Lease %s ended, but its server is %s: %s.', lease.uuid,
                      instance.vm_state, step, instance=instance)
             return self._call(lease, getattr(self.compute_api, step))
-        LOG.info('Lease %(lease)s ended: the server is %(end)s.',
-                 {'lease': lease.uuid,
+        LOG.info('Lease %(lease)s: %(reason)s; the server is %(end)s.',
+                 {'lease': lease.uuid, 'reason': why,
                   'end': 'deleted' if delete else 'shelved'},
                  instance_uuid=lease.server_id)
         if delete:
@@ -272,7 +279,9 @@ class Expirer:
             return
         db.lease_transition(
             lease, states.LEASE_EXPIRED, self.host, end_action=how,
-            reason='the lease ended' + note, reason_code='expired')
+            reason=preemption.reason_of(lease) + note,
+            reason_code='expired' if lease.preempt_at is None else
+            states.REASON_PREEMPTED)
         LOG.info('Lease %(lease)s is over, the server is %(how)s.',
                  {'lease': lease.uuid, 'how': how},
                  instance_uuid=lease.server_id)
@@ -289,6 +298,8 @@ class Expirer:
             LOG.warning('%s', values['reason'],
                         instance_uuid=lease.server_id)
             db.lease_set(lease, **values)
+            return
+        if preemption.give_up(lease, values, self.host):
             return
         LOG.error('%s. Its devices stay held; it is tried again for ever. '
                   'Shelve or delete the server by hand.', values['reason'],

@@ -99,7 +99,7 @@ class LeaseEndpoint:
             else:
                 failpoints.hit('due')
                 db.lease_transition(lease, states.LEASE_EXPIRING, self.host,
-                                    reason='the lease ended')
+                                    reason='the lease ended', preempt_at=None)
                 failpoints.hit('expiring')
         except exception.StaleState:
             LOG.debug('Lease %s was changed by somebody else.', lease_uuid)

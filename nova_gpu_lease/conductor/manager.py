@@ -114,7 +114,8 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         busy = self.gpu_lease_expirer.run(self._gpu_lease_may_go_on)
         seconds = (CONF.gpu_lease.poll_interval if busy else
                    min(CONF.gpu_lease.expiry_retry_interval, 5))
-        return clock.now() + datetime.timedelta(seconds=seconds)
+        return min([clock.now() + datetime.timedelta(seconds=seconds)] + [
+            lease.preempt_at for lease in db.leases_preempting()])
 
     def _gpu_lease_keep(self, first):
         self.gpu_lease_keeper.run()

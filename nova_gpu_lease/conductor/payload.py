@@ -69,6 +69,15 @@ def dump(context, cast, spec):
     return payload, _encrypt(cast)
 
 
+def bare():
+    """The payload of a request whose server Nova has all of.
+
+    That of a shelved server that nobody asked to unshelve.
+    """
+    return {'image': {}, 'requested_networks': None,
+            'block_device_mapping': None, 'tags': None, 'unsaved': {}}
+
+
 def load(context, request):
     """The Cast that a request row holds.
 

@@ -33,7 +33,12 @@ def failures(lease):
 
 
 def deletes(lease):
-    """Whether the next end of a lease deletes its server."""
+    """Whether the next end of a lease deletes its server.
+
+    One that makes room before its end is always kept.
+    """
+    if lease.preempt_at is not None:
+        return False
     return lease.on_expiry == states.ON_EXPIRY_DELETE or (
         failures(lease) >= CONF.gpu_lease.expiry_attempts and
         CONF.gpu_lease.on_expiry_fallback == 'delete')
@@ -82,7 +87,8 @@ def failed(lease, reason, outage):
     count = failures(lease) + (not outage)
     gives_up = (count >= CONF.gpu_lease.expiry_attempts and
                 lease.state == states.LEASE_EXPIRING and not outage)
-    if gives_up and CONF.gpu_lease.on_expiry_fallback == 'delete':
+    if (gives_up and lease.preempt_at is None and
+            CONF.gpu_lease.on_expiry_fallback == 'delete'):
         if count == CONF.gpu_lease.expiry_attempts:
             values['next_attempt_at'] = None
         gives_up = False

@@ -61,7 +61,7 @@ scheduling_view = leases.scheduling_view
 
 leases_held = order.leases_held
 leases_used = order.leases_used
-leases_to_preempt = order.leases_to_preempt
+leases_preempting = order.leases_preempting
 lease_preempted = order.lease_preempted
 lease_original = order.lease_original
 requests_note_waits = order.note_waits

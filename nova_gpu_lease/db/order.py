@@ -103,14 +103,15 @@ def _note_waits(session, changes):
 
 
 @_engine.reader
-def leases_to_preempt(session, now):
-    """The leases that are to make room now.
+def leases_preempting(session):
+    """The leases that are to make room for others at their preempt_at.
 
     :returns: a list of models.Lease that are ACTIVE, ordered by id.
     """
     return session.scalars(
         db_leases.select().where(
-            Lease.state == states.LEASE_ACTIVE, Lease.preempt_at <= now)
+            Lease.state == states.LEASE_ACTIVE,
+            Lease.preempt_at.is_not(None))
         .order_by(Lease.id)).all()
 
 

@@ -102,12 +102,13 @@ class OrderTest(base.TestCase):
         self.assertEqual([request.uuid for request in requests], [
             request.reason for request in api.requests_in(['QUEUED'])])
 
-    def test_leases_to_preempt(self):
-        leases = self.activate('now', 'later', 'never')
-        for lease, after in zip(leases, (0, 1)):
-            api.lease_set(lease, preempt_at=base.NOW + base.seconds(after))
-        self.assertEqual(['now'], [lease.server_id for lease in
-                                   api.leases_to_preempt(base.NOW)])
+    def test_leases_preempting(self):
+        leases = self.activate('soon', 'now', 'never')
+        for lease in leases[:2]:
+            api.lease_set(lease, preempt_at=base.NOW)
+        api.lease_transition(leases[1], 'EXPIRING', HOST)
+        self.assertEqual(['soon'], [lease.server_id for lease in
+                                    api.leases_preempting()])
 
     def test_preempted_server_has_its_old_place(self):
         first = self.preempt('first')

@@ -1,0 +1,266 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Between the rows and the planner: what it is asked, and what it answered.
+
+Makes the planner's input of requests, leases, options and the survey, and
+writes what the plan says to the rows. Nothing here starts or ends a server.
+"""
+
+import collections
+import datetime
+import functools
+
+from oslo_log import log as logging
+
+from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
+from nova_gpu_lease import planner
+from nova_gpu_lease import priorities
+from nova_gpu_lease import states
+
+LOG = logging.getLogger(__name__)
+
+#: After so many failed tries a request keeps nobody waiting meanwhile.
+STUCK = 4
+#: A lease that is overdue ends in so many seconds, as far as is known.
+SOON = 1
+#: An estimate on a row that is no further off, in seconds, is left there.
+ABOUT = 10
+
+
+@functools.lru_cache(maxsize=1)
+def _classes(items):
+    return priorities.parse(items)
+
+
+def class_of(name):
+    """The PriorityClass of a request, by the name on its row."""
+    return priorities.find(_classes(tuple(CONF.gpu_lease.priorities)), name)
+
+
+def policy():
+    """The planner's Policy, as the options say."""
+    conf = CONF.gpu_lease
+    return planner.Policy(
+        queue_policy=conf.queue_policy,
+        reservation_depth=conf.reservation_depth,
+        preempt_grace=conf.preemption_grace + conf.turnover)
+
+
+def questions(waiting, leases):
+    """What the survey is asked: one entry a request.
+
+    :param waiting: the rows of the queue.
+    :param leases: {request id: its leases}.
+    """
+    result = []
+    for request in waiting:
+        servers = [lease.server_id for lease in leases[request.id]
+                   if lease.state == states.LEASE_QUEUED]
+        if servers:
+            result.append({
+                'uuid': request.uuid, 'kind': request.kind,
+                'server_id': servers[0], 'num_servers': len(servers),
+                **(request.destination or {})})
+    return result
+
+
+def queue(waiting, leases, survey, over_quota, now):
+    """The planner's queue.
+
+    :param waiting: the rows of the queue, in its order.
+    :param leases: {request id: its leases}.
+    :param survey: the survey's answer; requests without one are left out.
+    :param over_quota: {request uuid: reason}.
+    :param now: the time, aware UTC.
+    :returns: a list of Waiting.
+    """
+    result = []
+    age = 0
+    for request in waiting:
+        answer = survey['requests'].get(request.uuid)
+        if request.resumes is None:
+            # The clocks of the conductors that queued them may differ; the
+            # numbers of the rows do not.
+            age = max(age, request.queued_at.timestamp())
+        if answer is not None:
+            result.append(_waiting(
+                request, leases[request.id], answer,
+                request.queued_at.timestamp() if request.resumes else age,
+                over_quota.get(request.uuid), now))
+    return result
+
+
+def _waiting(request, leases, answer, age, over_quota, now):
+    queued = [lease for lease in leases if lease.state == states.LEASE_QUEUED]
+    held = (request.next_attempt_at is not None and
+            request.next_attempt_at > now)
+    known = class_of(request.priority)
+    return planner.Waiting(
+        uuid=request.uuid, num_servers=request.num_servers,
+        devices=request.devices, fits=answer['fits'],
+        after=answer.get('after'), amounts=answer.get('amounts'),
+        together=answer.get('together', False), held=held,
+        missing=answer.get('reason') or None,
+        stuck=held and request.attempts >= STUCK,
+        avoid=frozenset(lease.node_uuid for lease in queued
+                        if lease.build_attempts),
+        over_quota=over_quota,
+        # From now to when the next one runs on its devices: it is built, and
+        # after it somebody else is.
+        duration=max((lease.duration for lease in queued), default=0) +
+        2 * CONF.gpu_lease.turnover,
+        priority=known.weight, preemptible=known.preemptible,
+        project=request.project_id, queued_at=age)
+
+
+def running(nodes, leases, now):
+    """Who has devices, and until when.
+
+    :param nodes: the nodes of the survey's answer.
+    :param leases: the rows of leases_held().
+    :param now: the time, aware UTC.
+    :returns: a list of Running. Servers without a lease never end.
+    """
+    by_server = {lease.server_id: lease for lease in leases}
+    result = []
+    for uuid, node in nodes.items():
+        devices = collections.defaultdict(dict)
+        for server, key, count in node.get('held', ()):
+            devices[server][key] = count
+        for server, pools in devices.items():
+            lease = by_server.get(server)
+            if lease is None:
+                result.append(planner.Running(server, uuid, pools))
+                continue
+            known = class_of(lease.priority)
+            result.append(planner.Running(
+                lease.uuid, uuid, pools, ends_at=free_at(lease, now),
+                preemptible=(known.preemptible and
+                             lease.state == states.LEASE_ACTIVE and
+                             lease.reason_code !=
+                             states.REASON_NOT_PREEMPTED),
+                priority=known.weight,
+                started_at=(lease.started_at or now).timestamp()))
+    return result
+
+
+def free_at(lease, now):
+    """When another server can run on the devices of a lease.
+
+    :param lease: a row of leases_held().
+    :param now: the time, aware UTC.
+    :returns: seconds since the epoch; None if nobody knows.
+    """
+    turnover = CONF.gpu_lease.turnover
+    soon = now.timestamp() + SOON
+    if lease.state == states.LEASE_ERROR:
+        # It could not be ended, and may not be for long.
+        return None
+    if lease.state == states.LEASE_BUILDING:
+        begins = max(lease.updated_at.timestamp() + turnover,
+                     now.timestamp())
+        return begins + lease.duration + turnover
+    ends = lease.expires_at
+    if lease.state == states.LEASE_EXPIRING:
+        ends = min(ends, lease.preempt_at or ends)
+        if lease.next_attempt_at:
+            ends = max(ends, lease.next_attempt_at)
+    return max(ends.timestamp() + turnover, soon)
+
+
+def promises(waiting):
+    """{request uuid: Promise} of the last plan, as the rows have them."""
+    return {request.uuid: planner.Promise(**request.promise)
+            for request in waiting if request.promise}
+
+
+def save(waiting, plan):
+    """Write to the rows who waits for what, until when, and with whom.
+
+    :param waiting: the rows of the queue.
+    :param plan: a Plan.
+    """
+    changes = []
+    for request in waiting:
+        wait = plan.waits.get(request.uuid)
+        if wait is None:
+            continue
+        values = _noted(request, wait, plan.promises.get(request.uuid))
+        if any(getattr(request, name) != value
+               for name, value in values.items()):
+            changes.append((request, values))
+    if changes:
+        db.requests_note_waits(changes)
+
+
+def _noted(request, wait, promise):
+    """The columns of a waiting request."""
+    values = {
+        'queue_group': wait.group, 'promised': wait.promised,
+        'expected_start': _time(wait.expected),
+        'promise': promise and {'start': promise.start,
+                                'nodes': promise.nodes, 'late': promise.late}}
+    if wait.reason_code != planner.WAIT_RETRY:
+        # Why the last try failed is on the row already.
+        values.update(reason=wait.reason, reason_code=wait.reason_code)
+    before, after = request.expected_start, values['expected_start']
+    if (before and after and not wait.promised and not request.promised and
+            abs((after - before).total_seconds()) <= ABOUT):
+        values['expected_start'] = before
+    return values
+
+
+def _time(seconds):
+    """A whole second of a plan, not before what it says."""
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(
+        -(-seconds // 1), datetime.timezone.utc)
+
+
+def save_preemptions(plan, leases, now):
+    """Tell leases that they are to make room, or need not any more.
+
+    :param plan: a Plan.
+    :param leases: the rows of leases_held().
+    :param now: the time, aware UTC.
+    """
+    grace = datetime.timedelta(seconds=CONF.gpu_lease.preemption_grace)
+    chosen = set(plan.preemptions)
+    told = False
+    for lease in leases:
+        if lease.state != states.LEASE_ACTIVE:
+            continue
+        if lease.uuid in chosen and lease.preempt_at is None:
+            at = now + grace
+            if at >= lease.expires_at:
+                continue
+            told |= db.lease_set(
+                lease, preempt_at=at, reason_code=states.REASON_PREEMPTING,
+                reason='At %s UTC the server makes room for a request of '
+                'another priority class: it is shelved, and comes back by '
+                'itself.' % at.strftime('%H:%M:%S'))
+            LOG.info('Lease %(lease)s makes room at %(at)s.',
+                     {'lease': lease.uuid, 'at': at.isoformat()},
+                     instance_uuid=lease.server_id)
+        elif (lease.uuid not in chosen and lease.preempt_at is not None and
+              lease.preempt_at > now):
+            db.lease_set(lease, preempt_at=None, reason=None,
+                         reason_code=None)
+            LOG.info('Lease %s need not make room any more.', lease.uuid,
+                     instance_uuid=lease.server_id)
+    if told:
+        # Who ends leases is to know the time.
+        db.wake()
