@@ -17,6 +17,7 @@ import fixtures
 
 from nova_gpu_lease.db import api
 from nova_gpu_lease import exception
+from nova_gpu_lease import priorities
 from tests.unit.db import base
 
 HOST = base.HOST
@@ -121,7 +122,7 @@ class OrderTest(base.TestCase):
             [request.uuid for request in api.requests_in(['QUEUED'])])
         self.assertEqual(
             {first.uuid: 1, between.uuid: 2, second.uuid: 3},
-            api.requests_positions())
+            api.requests_positions(priorities.parse(['normal:0'])))
         original = api.lease_original('first')
         self.assertEqual(('EXPIRED', 'shelved', 'preempted', 'it made room'),
                          (original.state, original.end_action,
