@@ -85,6 +85,18 @@ class Client:
         # By the id of the lease: the server may get another one meanwhile.
         self.find_lease(name_or_id).delete(self._compute)
 
+    def change_lease(self, name_or_id, **values):
+        """Change a lease that waits or runs.
+
+        :param name_or_id: as in find_lease().
+        :param values: what is to be changed: ``duration`` (such as ``4h`` or
+            ``+30m``), ``on_expiry``, ``auto_extend`` or ``priority``.
+        :returns: the resources.GPULease as it is then.
+        :raises: osc_lib.exceptions.CommandError if there is none;
+            openstack.exceptions.HttpException if the service refuses.
+        """
+        return self.find_lease(name_or_id).change(self._compute, values)
+
     def find_server_id(self, name_or_id, all_projects=False):
         """Find the server that somebody means.
 

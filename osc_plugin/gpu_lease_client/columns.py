@@ -58,6 +58,33 @@ class OptionalColumn(columns.FormattableColumn):
         return str(value)
 
 
+class PromisedColumn(OptionalColumn):
+    """A time that is promised, which people are told."""
+
+    def _format(self, value):
+        return '%s (promised)' % value
+
+
+class EstimateColumn(OptionalColumn):
+    """A time that is an estimate, which people are told."""
+
+    def _format(self, value):
+        return '%s (estimate)' % value
+
+
+def split_start(values):
+    """Tell expected starts that are promised from estimates.
+
+    :param values: a dict of the fields of a lease or of a queue entry.
+    :returns: a dict of the same with ``expected_start`` only where it is
+        promised, and ``estimate``.
+    """
+    start = values['expected_start']
+    promised = values['expected_start_promised']
+    return {**values, 'expected_start': start if promised else None,
+            'estimate': None if promised else start}
+
+
 class DurationColumn(OptionalColumn):
     """Seconds, to the second: ``1h 30m 5s``."""
 

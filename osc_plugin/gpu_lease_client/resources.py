@@ -16,6 +16,7 @@ Times are ISO 8601 strings in UTC, durations whole seconds.
 """
 
 from openstack import resource
+from openstack import utils
 
 
 class GPULease(resource.Resource):
@@ -58,8 +59,12 @@ class GPULease(resource.Resource):
     queued_at = resource.Body('queued_at')
     #: When a waiting server gives up; None for never.
     wait_until = resource.Body('wait_until')
-    #: When a waiting server probably starts; None if unknown.
+    #: When a waiting server starts; None if unknown.
     expected_start = resource.Body('expected_start')
+    #: Whether it starts then at the latest, or this is an estimate; None
+    #: unless QUEUED.
+    expected_start_promised = resource.Body('expected_start_promised',
+                                            type=bool)
     #: How long the lease is, in seconds.
     duration = resource.Body('duration', type=int)
     #: How long it may become by extensions, in seconds; None for no limit.
@@ -76,6 +81,8 @@ class GPULease(resource.Resource):
     expires_at = resource.Body('expires_at')
     #: The seconds left; None unless ACTIVE.
     remaining = resource.Body('remaining', type=int)
+    #: When its server is shelved to make room for another one; None if not.
+    preempt_at = resource.Body('preempt_at')
     #: When the lease ended; None before that.
     ended_at = resource.Body('ended_at')
     #: How the lease ended: shelved or deleted; None unless EXPIRED.
@@ -88,12 +95,26 @@ class GPULease(resource.Resource):
     credentials = resource.Body('credentials')
     #: Why the lease is in this status, for people.
     reason = resource.Body('reason')
+    #: The same for programs.
+    reason_code = resource.Body('reason_code')
     #: When the row was made.
     created_at = resource.Body('created_at')
     #: When the row was last changed.
     updated_at = resource.Body('updated_at')
     #: The compute host; None for those who may not see it.
     host = resource.Body('host')
+
+    def change(self, session, values):
+        """Change the lease; it is then as the service says that it is.
+
+        :param session: the compute proxy of a connection.
+        :param values: a dict of what is to be changed, as the API wants it.
+        :returns: the lease itself.
+        """
+        response = session.patch(utils.urljoin(self.base_path, self.id),
+                                 json={self.resource_key: values})
+        self._translate_response(response)
+        return self
 
 
 class GPUQueueEntry(resource.Resource):
@@ -131,9 +152,14 @@ class GPUQueueEntry(resource.Resource):
     queued_at = resource.Body('queued_at')
     #: When it gives up; None for never.
     wait_until = resource.Body('wait_until')
-    #: When it probably starts; None if unknown.
+    #: When it starts; None if unknown.
     expected_start = resource.Body('expected_start')
+    #: Whether it starts then at the latest, or this is an estimate.
+    expected_start_promised = resource.Body('expected_start_promised',
+                                            type=bool)
     #: How often a start was tried.
     attempts = resource.Body('attempts', type=int)
     #: Why it waits, for people.
     reason = resource.Body('reason')
+    #: The same for programs.
+    reason_code = resource.Body('reason_code')

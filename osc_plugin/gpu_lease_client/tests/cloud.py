@@ -116,6 +116,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(refused.code, {'fault': {
                 'code': refused.code, 'message': str(refused)}})
 
+    def do_PATCH(self):
+        wanted = parse.unquote(self.path).rpartition('/os-gpu-leases/')[2]
+        body = json.loads(self.rfile.read(
+            int(self.headers['Content-Length'])))
+        self.cloud.asked.append(('PATCH ' + wanted, body))
+        try:
+            lease = self._find(wanted, self.headers.get('X-Auth-Token'))
+            if lease['status'] not in ('QUEUED', 'ACTIVE'):
+                raise Refused(409, 'it is %s' % lease['status'])
+            lease.update(body['gpu_lease'])
+            if 'duration' in body['gpu_lease']:
+                lease['duration'] = 9000
+            self._answer(200, {'gpu_lease': lease})
+        except Refused as refused:
+            self._answer(refused.code, {'conflictingRequest': {
+                'code': refused.code, 'message': str(refused)}})
+
     def do_DELETE(self):
         path = parse.unquote(parse.urlsplit(self.path).path)
         wanted = path.rpartition('/os-gpu-leases/')[2]
@@ -128,13 +145,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 'code': refused.code, 'message': str(refused)}})
 
     def _cancel(self, wanted, user):
+        lease = self._find(wanted, user)
+        if lease['status'] not in ('QUEUED', 'CANCELLED'):
+            raise Refused(409, 'it is %s' % lease['status'])
+        lease['status'] = 'CANCELLED'
+
+    def _find(self, wanted, user):
         for lease in self.cloud.leases:
             if wanted in (lease['id'], lease['server_id']) and \
                     self._visible(lease['project_id'], True, user):
-                if lease['status'] not in ('QUEUED', 'CANCELLED'):
-                    raise Refused(409, 'it is %s' % lease['status'])
-                lease['status'] = 'CANCELLED'
-                return
+                return lease
         raise Refused(404, 'GPU lease %s could not be found.' % wanted)
 
     def _answer(self, code, body=None, headers=None):
@@ -206,11 +226,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 entry for entry in self.cloud.queue
                 if self._visible(entry['project_id'], every, user)])
         if wanted:
-            for lease in self.cloud.leases:
-                if wanted in (lease['id'], lease['server_id']) and \
-                        self._visible(lease['project_id'], True, user):
-                    return {'gpu_lease': lease}
-            raise Refused(404, 'GPU lease %s could not be found.' % wanted)
+            return {'gpu_lease': self._find(wanted, user)}
         _check_query(query, LEASE_QUERY)
         found = [
             lease for lease in self.cloud.leases

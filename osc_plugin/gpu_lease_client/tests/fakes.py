@@ -46,6 +46,7 @@ def lease(number, **values):
         'queued_at': '2026-11-21T19:07:57Z',
         'wait_until': None,
         'expected_start': None,
+        'expected_start_promised': None,
         'duration': 7200,
         'max_duration': None,
         'on_expiry': 'shelve',
@@ -54,12 +55,14 @@ def lease(number, **values):
         'started_at': '2026-11-21T19:08:07Z',
         'expires_at': '2026-11-21T21:08:07Z',
         'remaining': 7190,
+        'preempt_at': None,
         'ended_at': None,
         'end_action': None,
         'attempts': 0,
         'last_error': None,
         'credentials': 'trust',
         'reason': None,
+        'reason_code': None,
         'created_at': '2026-11-21T19:07:57Z',
         'updated_at': '2026-11-21T19:08:07Z',
     }
@@ -77,6 +80,7 @@ def queued_lease(number, position, **values):
     values = dict({'status': 'QUEUED', 'position': position,
                    'started_at': None, 'expires_at': None,
                    'remaining': None, 'updated_at': None,
+                   'expected_start_promised': False,
                    'reason': 'no free gpu'}, **values)
     return lease(number, **values)
 
@@ -106,8 +110,10 @@ def queue_entry(number, position, servers=1, **values):
         'queued_at': '2026-11-21T19:07:57Z',
         'wait_until': None,
         'expected_start': None,
+        'expected_start_promised': False,
         'attempts': 0,
         'reason': 'no free gpu',
+        'reason_code': 'devices',
     }
     made.update(values)
     return made

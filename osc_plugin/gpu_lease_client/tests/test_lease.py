@@ -17,29 +17,35 @@ from gpu_lease_client.tests import fakes
 class TestListLease(base.ShellTestCase):
 
     def test_list_table(self):
-        self.make_cloud([fakes.lease(1), fakes.queued_lease(2, position=1)])
+        self.make_cloud([fakes.lease(1), fakes.queued_lease(
+            2, position=1, expected_start='2026-11-21T20:00:00Z')])
         table = self.succeed('gpu lease list')
         self.assertEqual(
-            ['ID', 'Server', 'Status', 'Position', 'Started', 'Expires',
-             'Remaining', 'On Expiry'], _cells(table, 1))
+            ['ID', 'Server', 'Status', 'Position', 'Expected Start',
+             'Estimate', 'Started', 'Expires', 'Remaining', 'On Expiry'], _cells(table, 1))
         self.assertEqual(
-            [fakes.make_uuid('lease-1'), 'vm-1', 'ACTIVE', '',
+            [fakes.make_uuid('lease-1'), 'vm-1', 'ACTIVE', '', '', '',
              '2026-11-21T19:08:07Z', '2026-11-21T21:08:07Z', '1h 59m',
              'shelve'], _cells(table, 3))
         self.assertEqual(
-            [fakes.make_uuid('lease-2'), 'vm-2', 'QUEUED', '1', '', '', '',
-             'shelve'], _cells(table, 4))
+            [fakes.make_uuid('lease-2'), 'vm-2', 'QUEUED', '1', '',
+             '2026-11-21T20:00:00Z', '', '', '', 'shelve'], _cells(table, 4))
 
     def test_list_json_is_raw(self):
-        self.make_cloud([fakes.lease(1), fakes.queued_lease(2, position=1)])
+        self.make_cloud([fakes.lease(1), fakes.queued_lease(
+            2, position=1, expected_start='2026-11-21T20:00:00Z',
+            expected_start_promised=True)])
         self.assertEqual([
             {'ID': fakes.make_uuid('lease-1'), 'Server': 'vm-1',
              'Status': 'ACTIVE', 'Position': None,
+             'Expected Start': None, 'Estimate': None,
              'Started': '2026-11-21T19:08:07Z',
              'Expires': '2026-11-21T21:08:07Z', 'Remaining': 7190,
              'On Expiry': 'shelve'},
             {'ID': fakes.make_uuid('lease-2'), 'Server': 'vm-2',
-             'Status': 'QUEUED', 'Position': 1, 'Started': None,
+             'Status': 'QUEUED', 'Position': 1,
+             'Expected Start': '2026-11-21T20:00:00Z', 'Estimate': None,
+             'Started': None,
              'Expires': None, 'Remaining': None, 'On Expiry': 'shelve'},
         ], self.json('gpu lease list'))
 
@@ -54,6 +60,7 @@ class TestListLease(base.ShellTestCase):
         row, = self.json('gpu lease list --long')
         self.assertEqual({
             'Server ID': fakes.make_uuid('server-1'), 'Flavor': 'gpu',
+            'Priority': 'normal', 'Preempted At': None,
             'Devices': {'a100': 2}, 'Host': 'gpu-host-1', 'Reason': None,
             'Project ID': fakes.RED, 'User ID': fakes.ALICE,
         }, {key: value for key, value in row.items()
@@ -276,6 +283,60 @@ class TestCancelLease(base.ShellTestCase):
         self.assertIn('<lease>', self.refuse('gpu lease cancel'))
 
 
+class TestChangeLease(base.ShellTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.lease = fakes.lease(1)
+        self.waiting = fakes.queued_lease(2, 1)
+        self.make_cloud([self.lease, self.waiting,
+                         fakes.lease(3, status='EXPIRED')])
+
+    def _asked(self):
+        return [(path, body['gpu_lease']) for path, body in self.cloud.asked
+                if path.startswith('PATCH')]
+
+    def test_extend(self):
+        for wanted in ('vm-1', self.lease['id'], self.lease['server_id']):
+            shown = self.json('gpu lease extend %s +30m' % wanted)
+            self.assertEqual(9000, shown['duration'])
+        self.assertEqual(
+            [('PATCH ' + self.lease['id'], {'duration': '+30m'})] * 3,
+            self._asked())
+
+    def test_extend_refused(self):
+        self.assertIn('it is EXPIRED', self.refuse(
+            'gpu lease extend vm-3 +30m'))
+        self.assertIn('No lease or server', self.refuse(
+            'gpu lease extend vm-9 +30m'))
+
+    def test_extend_without_duration(self):
+        self.assertIn('<duration>', self.refuse('gpu lease extend vm-1'))
+
+    def test_set(self):
+        self.assertEqual('', self.succeed(
+            'gpu lease set --priority urgent --on-expiry delete '
+            '--auto-extend vm-2'))
+        self.succeed('gpu lease set --no-auto-extend vm-1')
+        self.assertEqual(
+            [('PATCH ' + self.waiting['id'],
+              {'priority': 'urgent', 'on_expiry': 'delete',
+               'auto_extend': True}),
+             ('PATCH ' + self.lease['id'], {'auto_extend': False})],
+            self._asked())
+
+    def test_set_refused(self):
+        self.assertIn('it is EXPIRED', self.refuse(
+            'gpu lease set --auto-extend vm-3'))
+        self.refuse('gpu lease set --on-expiry keep vm-1')
+        self.refuse('gpu lease set --auto-extend --no-auto-extend vm-1')
+
+    def test_set_nothing(self):
+        self.assertIn('Nothing is to be changed',
+                      self.refuse('gpu lease set vm-1'))
+        self.assertEqual([], self._asked())
+
+
 class TestShowLease(base.ShellTestCase):
 
     def setUp(self):
@@ -315,6 +376,17 @@ class TestShowLease(base.ShellTestCase):
         self.assertEqual('gpu=2', rows['devices'])
         self.assertEqual('', rows['reason'])
         self.assertNotIn('host', rows)
+
+    def test_show_expected_start(self):
+        time = '2026-11-21T20:00:00Z'
+        for promised, word in ((True, 'promised'), (False, 'estimate')):
+            self.lease.update(status='QUEUED', expected_start=time,
+                              expected_start_promised=promised)
+            self.assertIn('%s (%s)' % (time, word),
+                          self.succeed('gpu lease show vm-1'))
+            shown = self.json('gpu lease show vm-1')
+            self.assertEqual((time, promised), (
+                shown['expected_start'], shown['expected_start_promised']))
 
     def test_show_host_where_the_service_tells_it(self):
         self.lease['host'] = 'gpu-host-1'

@@ -48,7 +48,8 @@ class TestListQueue(base.ShellTestCase):
             'Position': 3, 'Servers': ['vm-1-1', 'vm-1-2'],
             'Devices': {'gpu': 2},
             'Queued At': queued.isoformat().replace('+00:00', 'Z'),
-            'Expected Start': None, 'Give Up At': '2026-11-22T19:07:57Z',
+            'Expected Start': None, 'Estimate': None,
+            'Give Up At': '2026-11-22T19:07:57Z',
             'Reason': 'no free gpu'}, row)
         self.assertIn(' 2h ', self.succeed('gpu lease queue list'))
 
@@ -73,6 +74,7 @@ class TestListQueue(base.ShellTestCase):
             [fakes.queued_lease(1, 2, reason='1 gpu needed')],
             queue=[fakes.queue_entry(1, 2, kind='unshelve',
                                      expected_start='2026-11-21T20:00:00Z',
+                                     expected_start_promised=True,
                                      reason='1 gpu needed')])
         row, = self.json('gpu lease queue list --long')
         self.assertEqual(
@@ -83,6 +85,18 @@ class TestListQueue(base.ShellTestCase):
         self.assertEqual(
             ('QUEUED', 2, '1 gpu needed'),
             (shown['status'], shown['position'], shown['reason']))
+
+    def test_list_promise_and_estimate(self):
+        self.make_cloud(queue=[
+            fakes.queue_entry(1, 1, expected_start='2026-11-21T20:00:00Z',
+                              expected_start_promised=True),
+            fakes.queue_entry(2, 2, expected_start='2026-11-21T21:00:00Z'),
+            fakes.queue_entry(3, 3)])
+        self.assertEqual(
+            [('2026-11-21T20:00:00Z', None), (None, '2026-11-21T21:00:00Z'),
+             (None, None)],
+            [(row['Expected Start'], row['Estimate'])
+             for row in self.json('gpu lease queue list')])
 
     def test_list_own_project_with_global_positions(self):
         self.make_cloud(queue=[

@@ -27,15 +27,19 @@ _formatters = {
     'duration': columns.DurationColumn,
     'ended_at': columns.OptionalColumn,
     'end_action': columns.OptionalColumn,
+    'estimate': columns.OptionalColumn,
     'expected_start': columns.OptionalColumn,
+    'expected_start_promised': columns.OptionalColumn,
     'expires_at': columns.OptionalColumn,
     'flavor': columns.OptionalColumn,
     'host': columns.OptionalColumn,
     'last_error': columns.OptionalColumn,
     'max_duration': columns.DurationColumn,
     'position': columns.OptionalColumn,
+    'preempt_at': columns.OptionalColumn,
     'queued_at': columns.OptionalColumn,
     'reason': columns.OptionalColumn,
+    'reason_code': columns.OptionalColumn,
     'remaining': columns.ShortDurationColumn,
     'server_name': columns.OptionalColumn,
     'started_at': columns.OptionalColumn,
@@ -48,6 +52,8 @@ _COLUMNS = (
     ('server_name', 'Server'),
     ('status', 'Status'),
     ('position', 'Position'),
+    ('expected_start', 'Expected Start'),
+    ('estimate', 'Estimate'),
     ('started_at', 'Started'),
     ('expires_at', 'Expires'),
     ('remaining', 'Remaining'),
@@ -59,12 +65,32 @@ _PROJECT_COLUMN = (
 _LONG_COLUMNS = (
     ('server_id', 'Server ID'),
     ('flavor', 'Flavor'),
+    ('priority', 'Priority'),
+    ('preempt_at', 'Preempted At'),
     ('devices', 'Devices'),
     ('host', 'Host'),
     ('reason', 'Reason'),
     ('project_id', 'Project ID'),
     ('user_id', 'User ID'),
 )
+
+
+def show(lease):
+    """The columns and the values of one lease.
+
+    :param lease: a resources.GPULease.
+    :returns: what ShowOne.take_action() returns.
+    """
+    hidden = ['location', 'name']
+    if lease.host is None:
+        # Not known yet, or not for everybody.
+        hidden.append('host')
+    headers, attributes = utils.get_osc_show_columns_for_sdk_resource(
+        lease, {}, hidden)
+    start = (columns.PromisedColumn if lease.expected_start_promised
+             else columns.EstimateColumn)
+    return headers, utils.get_item_properties(
+        lease, attributes, formatters={**_formatters, 'expected_start': start})
 
 
 class ListLease(command.Lister):
@@ -125,8 +151,9 @@ class ListLease(command.Lister):
             shown += _PROJECT_COLUMN
         attributes, headers = zip(*shown)
         return headers, (
-            utils.get_item_properties(
-                lease, attributes, formatters=_formatters)
+            utils.get_dict_properties(
+                columns.split_start(lease.to_dict()), attributes,
+                formatters=_formatters)
             for lease in leases)
 
     def _query(self, parsed_args):
@@ -206,11 +233,4 @@ class ShowLease(command.ShowOne):
     def take_action(self, parsed_args):
         lease = self.app.client_manager.gpu_lease.find_lease(
             parsed_args.lease)
-        hidden = ['location', 'name']
-        if lease.host is None:
-            # Not known yet, or not for everybody.
-            hidden.append('host')
-        headers, attributes = utils.get_osc_show_columns_for_sdk_resource(
-            lease, {}, hidden)
-        return headers, utils.get_item_properties(
-            lease, attributes, formatters=_formatters)
+        return show(lease)

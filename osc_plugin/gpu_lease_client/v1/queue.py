@@ -22,6 +22,7 @@ from gpu_lease_client import options
 
 _formatters = {
     'devices': columns.DevicesColumn,
+    'estimate': columns.OptionalColumn,
     'expected_start': columns.OptionalColumn,
     'reason': columns.OptionalColumn,
     'server_names': columns.ServersColumn,
@@ -37,6 +38,7 @@ _COLUMNS = (
     ('queued_at', 'Queued At'),
     ('waiting', 'Waiting'),
     ('expected_start', 'Expected Start'),
+    ('estimate', 'Estimate'),
     ('wait_until', 'Give Up At'),
     ('reason', 'Reason'),
 )
@@ -97,7 +99,7 @@ class ListQueue(command.Lister):
             self._row(entry, attributes, now) for entry in entries)
 
     def _row(self, entry, attributes, now):
-        values = entry.to_dict()
+        values = columns.split_start(entry.to_dict())
         values['waiting'] = seconds_since(entry.queued_at, now)
         return utils.get_dict_properties(
             values, attributes, formatters=_formatters)
