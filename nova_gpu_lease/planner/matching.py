@@ -25,6 +25,18 @@ def most(pools, devices, limit, taken=None):
     :param limit: stop there.
     :param taken: {alias: number of devices} taken already.
     """
+    if len(devices) == 1 and (not taken or taken.keys() <= devices.keys()):
+        # One alias alone shares with nobody; most requests are of this kind.
+        (alias, number), = devices.items()
+        if number > 0:
+            free = sum(free for aliases, free in pools if alias in aliases)
+            if taken:
+                free -= taken[alias]
+            return max(0, min(limit, free // number))
+    for alias, number in devices.items():
+        if number > 0:
+            limit = min(limit, sum(free for aliases, free in pools
+                                   if alias in aliases) // number)
     count = 0
     while count < limit:
         demand = collections.Counter(taken)

@@ -1,0 +1,232 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""Why the others wait, for their users, and until about when."""
+
+import datetime
+import hashlib
+import heapq
+
+from nova_gpu_lease.planner import board
+from nova_gpu_lease.planner import matching
+from nova_gpu_lease.planner import model
+from nova_gpu_lease.planner import shadow
+
+
+class Names:
+    """Names of the sets of requests that compete, which their aliases make.
+
+    :ivar stale: whether the pools or the requests changed since.
+    """
+
+    def __init__(self):
+        self.stale = True
+        self._names = {}
+
+    def refresh(self, pools, asks):
+        """Have the names follow.
+
+        :param pools: an iterable of sets of aliases.
+        :param asks: the Asks of all requests.
+        """
+        if not self.stale:
+            return
+        self.stale = False
+        self._names = {}
+        for part in matching.components(
+                [*pools, *(ask.devices.keys() for ask in asks if ask.users)]):
+            name = ','.join(sorted(part))
+            if len(name) > model.MAX_GROUP:
+                name = hashlib.sha256(name.encode()).hexdigest()
+            self._names.update(dict.fromkeys(part, name))
+
+    def of(self, devices):
+        """The name of the set of those who ask for these aliases."""
+        return self._names.get(min(devices, default=None), '')
+
+
+def waits(plan):
+    """Why each request waits.
+
+    :param plan: a Round that has run.
+    :returns: {request uuid: Wait}.
+    """
+    state = plan.state
+    entries = sorted((entry for entry in state.line.entries.values()
+                      if entry.request.uuid not in plan.starts),
+                     key=plan.order)
+    found, ahead, blind = {}, {}, {}
+    estimates = _Estimates(plan)
+    for entry in entries:
+        request = entry.request
+        name = state.names.of(request.devices)
+        behind = ahead.get(name, 0)
+        expected, promised = None, False
+        if request.uuid in state.promises:
+            expected = state.promises[request.uuid].start
+            promised = expected is not None
+        if not entry.group.idle and entry.group not in plan.lacking:
+            estimate = estimates.next(entry, name, expected)
+            expected = expected if promised else estimate
+            ahead[name] = behind + 1
+        shape = entry.ask, request.num_servers, request.together
+        if shape not in blind:
+            blind[shape] = plan.choose(entry, blind=True) is not None
+        code, reason = _why(plan, entry, blind[shape], behind, expected,
+                            promised)
+        found[request.uuid] = model.Wait(code, reason, name, expected,
+                                         promised)
+    return found
+
+
+def _why(plan, entry, is_free, behind, expected, promised):
+    """The code and the words."""
+    request = entry.request
+    if request.held:
+        return (model.WAIT_RETRY,
+                'The last try to start failed; it is tried again soon.')
+    if request.over_quota:
+        return model.WAIT_QUOTA, request.over_quota
+    if entry.group in plan.lacking or not entry.ask.enough(
+            request.num_servers, request.together):
+        return (model.WAIT_RESOURCES, request.missing or
+                'No host has enough room besides the devices.')
+    words = ['waiting for %s' % need(request)]
+    if expected is None:
+        words.append('start unknown until a server without an end goes')
+    else:
+        words.append('%s %s' % ('expected' if promised else 'estimated',
+                                clock_time(expected, plan.now)))
+    if behind:
+        words.append('behind %d request%s' % (behind, 's'[:behind > 1]))
+    late = plan.state.promises.get(request.uuid)
+    if late and late.late:
+        words.append('later than promised: %s' % late.late)
+    return (model.WAIT_BEHIND if is_free else model.WAIT_DEVICES,
+            ', '.join(words))
+
+
+def need(request):
+    """What a request asks for: ``2 gpu:a100 on one host``."""
+    devices = ' and '.join(
+        '%d %s' % (number, alias if alias == 'gpu' else 'gpu:' + alias)
+        for alias, number in sorted(request.devices.items()))
+    several = sum(request.devices.values()) > 1
+    if request.num_servers == 1:
+        return devices + (' on one host' if several else '')
+    each = '%s for each of %d servers' % (devices, request.num_servers)
+    if request.together:
+        return each + ', all on one host'
+    return each + (', each on one host' if several else '')
+
+
+def clock_time(time, now):
+    """A time as people write it; with the date where that is not today's.
+
+    :param time: seconds since the epoch.
+    :param now: the time.
+    :returns: ``14:05 UTC`` or ``2026-11-27 14:05 UTC``.
+    """
+    try:
+        # Up to the minute: nothing starts before it is said to.
+        then, today = (datetime.datetime.fromtimestamp(
+            seconds, datetime.timezone.utc) for seconds in (time + 59, now))
+    except (OverflowError, ValueError):
+        return 'in more than a lifetime'
+    return then.strftime('%H:%M UTC' if then.date() == today.date()
+                         else '%Y-%m-%d %H:%M UTC')
+
+
+class _Estimates:
+    """About when requests start, were all devices of a set alike.
+
+    In the order of the queue each takes what comes free first. That leaves
+    out that devices of one server are to be on one host (it is too early)
+    and that later ones slip in front (it is too late).
+    """
+
+    def __init__(self, plan):
+        self._plan = plan
+        self._sets = {}
+
+    def next(self, entry, name, promised):
+        """The estimate for the next request in the order of the queue.
+
+        :param name: of the set of those it competes with.
+        :param promised: when it starts at the latest, or None.
+        """
+        plan, request = self._plan, entry.request
+        if name not in self._sets:
+            self._sets[name] = _Fluid(plan, name)
+            if promised is None and name not in plan.state.promises:
+                promised = self._first(entry)
+        number = request.num_servers * sum(request.devices.values())
+        return self._sets[name].take(number, request.duration, promised)
+
+    def _first(self, entry):
+        """When a blocked head starts that has no promise."""
+        request = entry.request
+        length = board.AFTER if request.duration is None else request.duration
+        found = shadow.find(entry.ask, request.num_servers, request.together,
+                            length, self._plan.now, ())
+        return found and found[0]
+
+
+class _Fluid:
+    """The devices of a set of competitors as if they were one heap."""
+
+    def __init__(self, plan, name):
+        supply = plan.state.supply
+        models = [aliases for aliases in supply.total
+                  if plan.state.names.of(aliases) == name]
+        self._now = plan.now
+        self._time = plan.now
+        self._free = sum(supply.free[aliases] for aliases in models)
+        self._ends = heapq.merge(*(supply.ends(aliases)
+                                   for aliases in models))
+        self._next = next(self._ends, None)
+        self._mine = []
+        for uuid, nodes in plan.starts.items():
+            request = plan.state.line.entries[uuid].request
+            if plan.state.names.of(request.devices) == name:
+                number = len(nodes) * sum(request.devices.values())
+                self._free -= number
+                self._put(plan.now, request.duration, number)
+
+    def _put(self, time, duration, number):
+        if duration is not None:
+            heapq.heappush(self._mine, (time + duration, number))
+
+    def take(self, number, duration, promised):
+        """When so many are free; they are taken from then on.
+
+        :returns: the time, or None where not enough ever are.
+        """
+        # Nobody who waits starts now, whatever is free.
+        first = self._time == self._now and promised is None
+        while self._free < number or first:
+            first = False
+            if self._next and (not self._mine or
+                               self._next[0] <= self._mine[0][0]):
+                time, freed = self._next
+                self._next = next(self._ends, None)
+            elif self._mine:
+                time, freed = heapq.heappop(self._mine)
+            else:
+                return promised
+            self._time = max(time, self._now + board.OVERDUE, self._time)
+            self._free += freed
+        self._free -= number
+        time = self._time if promised is None else promised
+        self._put(max(time, self._now), duration, number)
+        return time

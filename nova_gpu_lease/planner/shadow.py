@@ -1,0 +1,145 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""When a blocked request can start at the latest, and where.
+
+Its shadow time is the first at which enough of what runs has come to its end
+(Mu'alem and Feitelson, "Utilization, Predictability, Workloads, and User
+Runtime Estimates in Scheduling the IBM SP2 with Backfilling", IEEE TPDS 12(6),
+2001).
+"""
+
+import heapq
+import itertools
+import operator
+
+from nova_gpu_lease.planner import board
+
+#: The time and the kind of an event.
+_WHEN = operator.itemgetter(0, 1)
+
+
+def find(ask, count, together, length, now, booked):
+    """The first time at which servers can be somewhere for their length.
+
+    :param ask: the Ask of one of them.
+    :param count: how many.
+    :param together: whether on one node.
+    :param length: of their lease in seconds; AFTER where it never ends.
+    :param now: the time; the earliest one.
+    :param booked: Boards with something booked, which has to find its place.
+    :returns: a tuple of the time and {Board: number of servers}, or None
+        where not enough ends.
+    """
+    booked = [one for one in booked if one in ask.possible]
+    sources = [_unbooked(ask, now, {one.number for one in booked})]
+    sources += [_around(ask, one, length, now) for one in booked]
+    events = heapq.merge(*sources) if booked else sources[0]
+    found, total = {}, 0
+    for (time, drop), some in itertools.groupby(events, _WHEN):
+        enough = False
+        for _time, _drop, number, more in some:
+            # What comes last is at the end.
+            found[number] = found.pop(number, 0) + more
+            total += more
+            enough = enough or found[number] >= count
+        if drop or not (enough if together else total >= count):
+            continue
+        if together:
+            found = {number: have for number, have in found.items()
+                     if have >= count}
+        return time, _latest(ask, found, count)
+    return None
+
+
+def _latest(ask, found, count):
+    """Of the nodes that were found those that are free last.
+
+    What is free before may be used by others, of whatever length.
+    """
+    chosen = {}
+    for number in reversed(found):
+        one = ask.board(number)
+        if found[number]:
+            chosen[one] = min(found[number], count)
+            count -= chosen[one]
+        if not count:
+            break
+    return chosen
+
+
+def _unbooked(ask, now, without):
+    for time, number, more in ask.ready():
+        if number not in without:
+            if time == board.BEFORE:
+                time = now
+            elif time < now + board.OVERDUE:
+                time = now + board.OVERDUE
+            yield time, 0, number, more
+
+
+def _around(ask, one, length, now):
+    """What an Ask finds on a Board beside what is booked there.
+
+    :returns: an iterator of (time, whether it is less from right after that
+        time on, number of the Board, how many more), in order of time.
+    """
+    events = {(now, 0)}
+    for time in one.ends():
+        events.add((max(time, now + board.OVERDUE), 0))
+    for share in one.booked:
+        if share.end > now:
+            events.add((share.end, 0))
+        # A server that starts later than that is not gone in time.
+        if share.start - length >= now:
+            events.add((share.start - length, 1))
+    before = 0
+    for time, drop in sorted(events):
+        if time == board.AFTER:
+            break
+        count = _least(ask, one, time, drop, length, now)
+        if count != before:
+            yield time, drop, one.number, count - before
+            before = count
+
+
+def _least(ask, one, time, drop, length, now):
+    """How many servers can be on a Board from a time on for their length."""
+    end = time + length
+    times = {time}.union(
+        share.start for share in one.booked if time < share.start and (
+            share.start <= end if drop else share.start < end))
+    return min(one.at(ask, when, now) for when in times)
+
+
+def without_end(ask, count, together, old):
+    """Where a request waits that nothing known makes room for.
+
+    On its old nodes, or where most devices are free once all has ended that
+    ends.
+
+    :param old: {node uuid: number of servers} of the last time.
+    :returns: {Board: number of servers}.
+    """
+    ranked = sorted(ask.possible, key=lambda one: (
+        one.uuid not in old, one.uuid not in ask.fits, bool(one.booked),
+        -one.freed(ask.devices), one.number))
+    chosen = {}
+    for one in ranked:
+        if together and ask.possible[one] < count:
+            continue
+        chosen[one] = min(ask.possible[one], count)
+        count -= chosen[one]
+        if not count:
+            break
+    return chosen

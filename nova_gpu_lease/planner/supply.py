@@ -1,0 +1,67 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""What devices of each model there are in the cloud, and when they go."""
+
+import collections
+
+
+class Supply:
+    """Sums over all nodes.
+
+    A model is a frozenset of the aliases that its devices match.
+
+    :ivar total: {model: number of devices, used or not}.
+    :ivar free: {model: number of free devices}.
+    :ivar pools: {model: number of pools}.
+    """
+
+    def __init__(self):
+        self.total = collections.Counter()
+        self.free = collections.Counter()
+        self.pools = collections.Counter()
+        self._held = {}
+        self._ends = {}
+
+    def node(self, board, sign):
+        """A Board comes (1) or goes (-1), without what runs there."""
+        for pool, free in zip(board.node.pools, board.free):
+            self.pools[pool.aliases] += sign
+            self.free[pool.aliases] += sign * free
+            self.total[pool.aliases] += sign * (
+                free if pool.total is None else pool.total)
+
+    def begins(self, running, board):
+        """A Running comes; what it has is not free already."""
+        models = board.models(running.devices)
+        self._held[running.uuid] = running.ends_at, models
+        if running.ends_at is not None:
+            for model, number in models.items():
+                self._ends.setdefault(model, []).append(
+                    (running.ends_at, running.uuid, number))
+
+    def ended(self, uuid):
+        """A Running goes; what it has is not free thereby."""
+        self._held.pop(uuid)
+
+    def ends(self, model):
+        """When devices of a model come free.
+
+        :returns: a list of (time, how many), in order of time.
+        """
+        ends = [end for end in self._ends.get(model, ())
+                if self._held.get(end[1], (None,))[0] == end[0]]
+        # What is nearly in order is quickly sorted.
+        ends.sort()
+        self._ends[model] = ends
+        return ((time, number) for time, _uuid, number in ends)
