@@ -67,6 +67,9 @@ LEASE_TRANSITIONS = {
 LEASE_CURRENT = frozenset(
     state for state, targets in LEASE_TRANSITIONS.items() if targets)
 
+#: Its server has devices, or is being built and to have them.
+LEASE_HOLDING = (LEASE_BUILDING, LEASE_ACTIVE, LEASE_EXPIRING, LEASE_ERROR)
+
 LEASE_STATES = tuple(LEASE_TRANSITIONS)
 REQUEST_STATES = tuple(REQUEST_TRANSITIONS)
 

@@ -28,9 +28,6 @@ from nova_gpu_lease.planner import score
 from nova_gpu_lease import states
 
 Lock = models.Lock
-#: The states of a lease whose server has devices, or is to have them.
-HOLDING = (states.LEASE_BUILDING, states.LEASE_ACTIVE, states.LEASE_EXPIRING,
-           states.LEASE_ERROR)
 _CORE = {'synchronize_session': False}
 
 
@@ -109,7 +106,7 @@ def _ends(session):
     rows = session.execute(
         sa.select(models.Lease.node_uuid,
                   sa.func.max(models.Lease.expires_at), lengths)
-        .where(models.Lease.state.in_(HOLDING),
+        .where(models.Lease.state.in_(states.LEASE_HOLDING),
                models.Lease.node_uuid.is_not(None))
         .group_by(models.Lease.node_uuid))
     return {node: score.drained(

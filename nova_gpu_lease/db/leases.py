@@ -32,9 +32,6 @@ from nova_gpu_lease import states
 Lease = models.Lease
 Request = models.Request
 
-#: The server exists and has, or may have, its devices.
-_ON_HOST = (states.LEASE_BUILDING, states.LEASE_ACTIVE,
-            states.LEASE_EXPIRING, states.LEASE_ERROR)
 #: How long after its end a lease counts as overdue.
 OVERDUE = datetime.timedelta(minutes=1)
 #: Its end has begun and is not done.
@@ -132,7 +129,7 @@ def leases_on_host(session, host, server_ids=()):
     """
     return session.scalars(
         select().where(
-            Lease.state.in_(_ON_HOST),
+            Lease.state.in_(states.LEASE_HOLDING),
             sa.or_(Lease.host == host,
                    Lease.server_id.in_(list(server_ids))))
         .order_by(Lease.id)).all()

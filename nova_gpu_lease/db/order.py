@@ -33,9 +33,6 @@ _NOTED = ('queue_group', 'reason', 'reason_code', 'expected_start',
           'promised', 'promise')
 #: Requests written by one transaction, so that none holds locks for long.
 BATCH = 500
-#: The server has, or may have, its devices.
-_HELD = (states.LEASE_BUILDING, states.LEASE_ACTIVE, states.LEASE_EXPIRING,
-         states.LEASE_ERROR)
 
 
 @_engine.reader
@@ -52,7 +49,7 @@ def leases_held(session):
                   Lease.expires_at, Lease.preempt_at, Lease.next_attempt_at,
                   Lease.updated_at, Lease.reason_code, Request.priority)
         .join(Request, Lease.request_id == Request.id)
-        .where(Lease.state.in_(_HELD)).order_by(Lease.id)).all()
+        .where(Lease.state.in_(states.LEASE_HOLDING)).order_by(Lease.id)).all()
 
 
 @_engine.reader
