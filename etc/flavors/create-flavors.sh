@@ -24,3 +24,10 @@ openstack flavor create gpu-try --vcpus 4 --ram 32768 --disk 50 \
     --property gpu_lease:required=true \
     --property gpu_lease:max_duration=1h \
     --property gpu_lease:on_expiry=delete
+
+# For work that can be interrupted, where [gpu_lease] priorities has
+# "spare:-100:preemptible": its servers use what nobody else wants.
+#openstack flavor create gpu-spare --vcpus 8 --ram 65536 --disk 100 \
+#    --property pci_passthrough:alias="$alias:1" \
+#    --property gpu_lease:default_duration=1d \
+#    --property gpu_lease:priority=spare

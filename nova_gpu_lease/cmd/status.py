@@ -38,7 +38,9 @@ from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease.db import migration
 from nova_gpu_lease import exception
 from nova_gpu_lease.planner import topology_file
+from nova_gpu_lease import priorities
 from nova_gpu_lease.scheduler import places
+from nova_gpu_lease import terms
 from nova_gpu_lease import topology_watch
 
 #: Seconds that our note of a conductor may be older than Nova's, which is
@@ -150,11 +152,47 @@ class Checks(options.OptionChecks):
             return options.warning('%s', '\n'.join(problems))
         return options.ok()
 
+    def priority_classes(self):
+        """Every priority class in use must be defined.
+
+        New servers of a flavor whose class is not are refused; a lease in
+        one counts with weight 0.
+        """
+        try:
+            classes = priorities.parse(CONF.gpu_lease.priorities)
+        except exception.InvalidPriorities as exc:
+            return options.failure('%s', exc.format_message())
+        try:
+            flavors = flavor_priorities()
+            used = db_api.priorities_used()
+        except Exception as exc:
+            return options.warning(
+                'The priority classes in use cannot be compared with '
+                '[gpu_lease] priorities: %s. This needs [api_database] and '
+                '[gpu_lease_database].', exc)
+        wrong = ['%s of flavor %s' % (priority, name)
+                 for name, priority in sorted(flavors.items())
+                 if priority not in classes]
+        if wrong:
+            return options.failure(
+                '[gpu_lease] priorities does not have %s. New servers of '
+                'such a flavor are refused: add the class, or change the '
+                'property gpu_lease:priority.', ', '.join(wrong))
+        gone = sorted(used - classes.keys())
+        if gone:
+            return options.warning(
+                '[gpu_lease] priorities does not have %s, which leases are '
+                'in. They count with weight 0 and are not preempted. Add '
+                'what is missing, at least until they are over.',
+                ', '.join(gone))
+        return options.ok()
+
     _upgrade_checks = options.OptionChecks._upgrade_checks + (
         ('GPU lease database', database),
         ('Filter in nova-api', api_paste),
         ('Conductors', conductors),
         ('Network topology', topology),
+        ('Priority classes', priority_classes),
     )
 
 
@@ -188,6 +226,18 @@ def running_conductors():
                     cell_context, 'nova-conductor', include_disabled=True)
                 if group.service_is_up(service))
     return hosts
+
+
+def flavor_priorities():
+    """The priority classes that flavors name.
+
+    :returns: a dict of the name of a flavor to that of a class.
+    """
+    flavors = objects.FlavorList.get_all(
+        nova_context.get_admin_context(), filters={'is_public': None})
+    return {flavor.name: flavor.extra_specs[terms.SPEC_PRIORITY]
+            for flavor in flavors
+            if terms.SPEC_PRIORITY in flavor.extra_specs}
 
 
 def known_hosts():

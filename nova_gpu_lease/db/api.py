@@ -61,6 +61,7 @@ scheduling_view = leases.scheduling_view
 
 leases_held = order.leases_held
 leases_used = order.leases_used
+priorities_used = order.priorities_used
 leases_preempting = order.leases_preempting
 lease_preempted = order.lease_preempted
 lease_original = order.lease_original

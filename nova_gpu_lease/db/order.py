@@ -53,6 +53,19 @@ def leases_held(session):
 
 
 @_engine.reader
+def priorities_used(session):
+    """The names of the priority classes of leases that are not over.
+
+    :returns: a set of str.
+    """
+    return set(session.scalars(
+        sa.select(Request.priority).distinct().where(
+            sa.select(Lease.id).where(
+                Lease.request_id == Request.id,
+                Lease.current_server_id.is_not(None)).exists())))
+
+
+@_engine.reader
 def leases_used(session, since):
     """What projects used, to share fairly.
 

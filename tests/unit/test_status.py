@@ -92,6 +92,10 @@ class StatusTestCase(base.TestCase):
         self.hosts = [], ['gpu01'], ['gpu01']
         self.useFixture(fixtures.MonkeyPatch(
             'nova_gpu_lease.cmd.status.known_hosts', lambda: self.hosts))
+        self.flavors = {'gpu': 'normal'}
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.cmd.status.flavor_priorities',
+            lambda: self.flavors))
         self.clock = self.useFixture(lease_fixtures.ClockFixture())
         self.useFixture(fixtures.EnvironmentVariable('OS_NOVA_CONFIG_DIR'))
         self.useFixture(fixtures.EnvironmentVariable('OS_NOVA_CONFIG_FILES'))
@@ -229,24 +233,24 @@ class StatusTestCase(base.TestCase):
     def test_no_database(self):
         self.leave_out('connection', '#')
         self.bad('GPU lease database', '[gpu_lease_database] connection',
-                 also=['Conductors'])
+                 also=['Conductors', 'Priority classes'])
 
     def test_database_unreachable(self):
         self.beating = []
         self.leave_out('gpu_lease.db', 'no/where/gpu_lease.db')
         self.bad('GPU lease database', 'does not work',
-                 also=['Conductors'])
+                 also=['Conductors', 'Priority classes'])
 
     def test_database_url_nonsense(self):
         self.beating = []
         self.leave_out('connection = sqlite:', 'connection = sequel:')
         self.bad('GPU lease database', 'does not work',
-                 also=['Conductors'])
+                 also=['Conductors', 'Priority classes'])
 
     def test_database_not_synced(self):
         self.leave_out('gpu_lease.db', 'empty.db')
         self.bad('GPU lease database', 'db sync', 'none',
-                 also=['Conductors'])
+                 also=['Conductors', 'Priority classes'])
 
     def test_paste_missing(self):
         os.unlink(self.path('api-paste.ini'))
@@ -288,6 +292,43 @@ class StatusTestCase(base.TestCase):
     def test_conductor_none_dispatches(self):
         self.beating = [('api1', False)]
         self.bad('Conductors', '[api_database]')
+
+    def priorities(self, value):
+        self.leave_out('[gpu_lease]\n',
+                       '[gpu_lease]\npriorities = %s\n' % value)
+
+    def in_class(self, priority):
+        self.configure()
+        db_api.request_create({
+            'kind': 'create', 'project_id': 'p', 'user_id': 'u',
+            'priority': priority, 'devices': {'gpu': 1}, 'context': {}}, [{
+                'server_id': 's', 'server_name': 's', 'flavor': 'gpu',
+                'duration': 7200, 'on_expiry': 'shelve'}], 'host')
+
+    def test_priorities_invalid(self):
+        self.priorities('normal:much')
+        self.bad('Priority classes', "'normal:much' is not accepted")
+
+    def test_priorities_of_flavors_and_leases(self):
+        self.priorities('normal:0, urgent:9')
+        self.flavors = {'fast': 'urgent', 'gpu': 'normal'}
+        self.in_class('urgent')
+        self.assertEqual(
+            _SUCCESS, self.results()['Priority classes'].code)
+
+    def test_priority_of_flavor_is_gone(self):
+        self.flavors = {'fast': 'urgent', 'gpu': 'normal'}
+        self.bad('Priority classes', 'urgent of flavor fast')
+
+    def test_priority_of_lease_is_gone(self):
+        self.in_class('urgent')
+        self.bad('Priority classes', 'does not have urgent', 'weight 0',
+                 code=_WARNING)
+        lease, = db_api.leases_list()
+        db_api.request_transition(
+            lease.request, 'CANCELLED', 'host', lease_state='CANCELLED')
+        self.assertEqual(
+            _SUCCESS, self.results()['Priority classes'].code)
 
     def topology(self, text):
         self.write('topology.yaml', text)

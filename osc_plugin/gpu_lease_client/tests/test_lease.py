@@ -22,7 +22,8 @@ class TestListLease(base.ShellTestCase):
         table = self.succeed('gpu lease list')
         self.assertEqual(
             ['ID', 'Server', 'Status', 'Position', 'Expected Start',
-             'Estimate', 'Started', 'Expires', 'Remaining', 'On Expiry'], _cells(table, 1))
+             'Estimate', 'Started', 'Expires', 'Remaining', 'On Expiry'],
+            _cells(table, 1))
         self.assertEqual(
             [fakes.make_uuid('lease-1'), 'vm-1', 'ACTIVE', '', '', '',
              '2026-11-21T19:08:07Z', '2026-11-21T21:08:07Z', '1h 59m',
