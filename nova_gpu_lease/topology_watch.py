@@ -23,6 +23,8 @@ from nova_gpu_lease.planner import topology_file
 
 LOG = logging.getLogger(__name__)
 
+_NOTHING = topology_file.Topology()
+
 
 def load(path):
     """Read a topology file.
@@ -46,7 +48,7 @@ class TopologyFile:
 
     def __init__(self):
         self._seen = None
-        self._topology = topology_file.Topology()
+        self._topology = _NOTHING
 
     def read(self):
         """What the file says now.
@@ -54,12 +56,13 @@ class TopologyFile:
         A file that cannot be used is reported once, and what was read before
         holds on; a mistake must not move everybody's places.
 
-        :returns: a topology_file.Topology; the same object as long as the
-            file is the same; an empty one without a file.
+        :returns: a topology_file.Topology, the same object as long as the
+            file is the same; an empty one where the option is not set.
         """
         path = CONF.gpu_lease.topology_file
         if path is None:
-            return self._topology
+            self._seen, self._topology = None, _NOTHING
+            return _NOTHING
         seen = _stamp(path)
         if seen != self._seen:
             self._seen = seen
@@ -72,6 +75,14 @@ class TopologyFile:
                 LOG.error('[gpu_lease] topology_file is not used, what was '
                           'read before is kept: %s', exc)
         return self._topology
+
+
+_file = TopologyFile()
+
+
+def current():
+    """What the file of this service says now, see TopologyFile.read()."""
+    return _file.read()
 
 
 def _stamp(path):

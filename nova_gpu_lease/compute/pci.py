@@ -11,11 +11,13 @@
 #    under the License.
 
 
-"""Nova's resource tracker, and what it needs where a build is repeated."""
+"""Nova's resource tracker, which takes care which devices servers get."""
 
 from nova.compute import resource_tracker
 from nova.objects import fields
 from oslo_log import log as logging
+
+from nova_gpu_lease.compute import near
 
 LOG = logging.getLogger(__name__)
 
@@ -23,11 +25,26 @@ LOG = logging.getLogger(__name__)
 TESTED = (
     (resource_tracker.ResourceTracker, 'instance_claim',
      ('context', 'instance', 'nodename', 'allocations', 'limits')),
+    (resource_tracker.ResourceTracker, '_setup_pci_tracker',
+     ('context', 'compute_node', 'resources')),
+    *near.TESTED,
 )
 
 
 class ResourceTracker(resource_tracker.ResourceTracker):
-    """Lets no server have more devices than were claimed for it."""
+    """Gives servers devices that are near, and only those they claimed."""
+
+    def __init__(self, host, *args, **kwargs):
+        super().__init__(host, *args, **kwargs)
+        self._host_devices = near.HostDevices(host)
+
+    def _setup_pci_tracker(self, context, compute_node, resources):
+        super()._setup_pci_tracker(context, compute_node, resources)
+        if not isinstance(self.pci_tracker.stats, near.DeviceStats):
+            described = self._host_devices.described
+            self.pci_tracker.stats = near.DeviceStats(
+                self.pci_tracker.stats, lambda: described())
+        self._host_devices.check(self.pci_tracker.pci_devs.objects)
 
     def devices_of(self, server_id):
         """The PciDevices of this host that a server has, as a list."""

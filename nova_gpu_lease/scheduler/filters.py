@@ -21,6 +21,7 @@ from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.scheduler import devices
+from nova_gpu_lease.scheduler import near
 from nova_gpu_lease.scheduler import view
 
 LOG = logging.getLogger(__name__)
@@ -40,17 +41,20 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
     def filter_all(self, filter_obj_list, spec_obj):
         """The hosts that pass; one query for all of them."""
         if asks_for_gpu(spec_obj) and not utils.request_is_rebuild(spec_obj):
-            known = view.read(spec_obj)
-            if known.planned:
-                # Nova filters again for every server of a request what was
-                # left by the one before, so the nodes of all have to pass.
-                nodes = set(known.planned.values())
-                filter_obj_list = [host for host in filter_obj_list
-                                   if host.uuid in nodes]
-            elif known.reservations:
-                return self._spare(filter_obj_list, spec_obj,
-                                   known.reservations)
+            return near.prefer(
+                self._passing(filter_obj_list, spec_obj), spec_obj)
         return super().filter_all(filter_obj_list, spec_obj)
+
+    def _passing(self, hosts, spec):
+        known = view.read(spec)
+        if known.planned:
+            # Nova filters again for every server of a request what was left
+            # by the one before, so the nodes of all have to pass.
+            nodes = set(known.planned.values())
+            hosts = [host for host in hosts if host.uuid in nodes]
+        elif known.reservations:
+            return self._spare(hosts, spec, known.reservations)
+        return super().filter_all(hosts, spec)
 
     def _spare(self, hosts, spec, reservations):
         """Yield the hosts that pass without what is next for others."""

@@ -30,8 +30,8 @@ class Places:
     """Knows the places of hosts, and says once what is wrong with them."""
 
     def __init__(self):
-        self._file = topology_watch.TopologyFile()
-        self._file.read()
+        # A mistake is in the log when the service starts.
+        topology_watch.current()
         self._said = set()
 
     def find(self, aggregates):
@@ -43,7 +43,7 @@ class Places:
         :param aggregates: all host aggregates.
         :returns: a function of a host that returns its Place.
         """
-        places = self._file.read().places
+        places = topology_watch.current().places
         if not places:
             places, problems = from_aggregates(aggregates)
             for problem in problems:
