@@ -68,6 +68,7 @@ class Ask:
         self._where = {}
         self._boards = {board.number: board for board in self.possible}
         self._counts = {}
+        self._free = 0
         self.unready = set(self.possible)
         self._steps = {}
         self._ready = []
@@ -119,20 +120,29 @@ class Ask:
         """How many servers can start now on a Board of ranked()."""
         return self._counts[board]
 
+    def free(self):
+        """How many servers can start now, on all Boards together."""
+        self._sort()
+        return self._free
+
     def is_free(self, board):
         """Whether a Board is one of those of ranked()."""
         self._sort()
         return board in self._where
 
     def _sort(self):
+        if not self.dirty:
+            return
         for board in self.dirty:
             old = self._where.pop(board, None)
             if old is not None:
                 self._take_out(board, *old)
+                self._free -= self._counts[board]
             count = board.now(self)
             if not count:
                 continue
             self._counts[board] = count
+            self._free += count
             left = board.left(self.devices)
             rarity = board.rarest(self.devices, self.scarcity
                                   ) if self.scarcity else 0

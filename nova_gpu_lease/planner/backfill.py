@@ -45,6 +45,8 @@ class Backfill(rounds.Round):
         self._blocked = {}
         #: {Board: None}: those with something booked, in a fixed order.
         self._booked = {}
+        #: {Board: {(Ask, how many bookings are met): number of servers}}.
+        self._rooms = {}
         #: Names of the sets in which a higher class took its share.
         self._taken = set()
 
@@ -178,13 +180,14 @@ class Backfill(rounds.Round):
                                     end)
                 one.booked.append(share)
                 self._booked[one] = None
-                self.touched.add(one)
+                self.changed(one)
                 placed.append((one, share))
         return placed
 
     def _unplace(self, placed):
         for one, share in placed:
             one.booked.remove(share)
+            self.changed(one)
             if not one.booked:
                 del self._booked[one]
 
@@ -266,13 +269,25 @@ class Backfill(rounds.Round):
                 share.start >= ends_at for share in one.booked)),
             key=lambda one: (one.left(entry.ask.devices), one.number)))
 
+    def changed(self, one):
+        """See Round."""
+        super().changed(one)
+        self._rooms.pop(one, None)
+
     def room(self, entry, one):
         """See Round."""
         if not one.booked:
             return entry.ask.count(one)
         ends_at = entry.ends_at(self.now)
-        return one.during(entry.ask, self.now,
-                          board.AFTER if ends_at is None else ends_at)
+        end = board.AFTER if ends_at is None else ends_at
+        ahead = sum([share.start < end for share in one.booked])
+        if not ahead:
+            return entry.ask.count(one)
+        # All that end after the same bookings began find the same.
+        known = self._rooms.setdefault(one, {})
+        if (entry.ask, ahead) not in known:
+            known[entry.ask, ahead] = one.during(entry.ask, self.now, end)
+        return known[entry.ask, ahead]
 
 
 def _is_later(promise, old):

@@ -58,7 +58,6 @@ class Board:
     :ivar begun: the Shares that this plan starts.
     :ivar booked: the Shares that this plan promises.
     :ivar kept: aliases of which no later request gets a device.
-    :ivar era: as from score.drained().
     """
 
     def __init__(self, uuid, node):
@@ -69,8 +68,8 @@ class Board:
         self.begun, self.booked, self.kept = [], [], set()
         self.running = {}
         self._ends = []
-        self._taken = collections.Counter()
-        self.era = score.UNUSED
+        self._taken = {}
+        self._era = None
         self.set(node)
 
     def set(self, node):
@@ -126,11 +125,18 @@ class Board:
                 self._room[name] += sign * amount
 
     def _drain(self):
-        ends = [running.ends_at for running in self.running.values()]
-        self.era = score.drained(ends + [
-            None if share.end == AFTER else share.end
-            for share in self.begun])
+        self._era = None
         self.touch()
+
+    @property
+    def era(self):
+        """When the last of those here ends, as from score.drained()."""
+        if self._era is None:
+            ends = [running.ends_at for running in self.running.values()]
+            self._era = score.drained(ends + [
+                None if share.end == AFTER else share.end
+                for share in self.begun])
+        return self._era
 
     def touch(self):
         """Have every Ask look at it again."""
@@ -157,7 +163,8 @@ class Board:
     def _use(self, share, sign):
         count = sign * share.count
         for alias, number in share.ask.devices.items():
-            self._taken[alias] += number * count
+            taken = self._taken.get(alias, 0) + number * count
+            self._taken[alias] = taken
         if self._room is not None:
             for name, amount in (share.ask.amounts or {}).items():
                 if name in self._room:
@@ -171,7 +178,7 @@ class Board:
         return sum(
             free for aliases, free in zip(self.aliases, self.free)
             if not aliases.isdisjoint(devices)) - sum(
-                number + self._taken[alias]
+                number + self._taken.get(alias, 0)
                 for alias, number in devices.items())
 
     def rarest(self, devices, scarcity):
@@ -293,7 +300,7 @@ class _View:
         self._board = board
         self._free = list(board.free)
         self._room = dict(board._room) if board._room is not None else None
-        self._taken = collections.Counter(board._taken)
+        self._taken = dict(board._taken)
         self._here = len(board.running)
         self._others = sum(share.count for share in board.begun)
         self._changed = False
@@ -323,8 +330,10 @@ class _View:
 
     def _add(self, share, sign):
         for alias, number in share.ask.devices.items():
-            self._taken[alias] += sign * number * share.count
-            if not self._taken[alias]:
+            taken = (self._taken.get(alias, 0) + sign * number * share.count)
+            if taken:
+                self._taken[alias] = taken
+            else:
                 del self._taken[alias]
         if self._room is not None:
             for name, amount in (share.ask.amounts or {}).items():

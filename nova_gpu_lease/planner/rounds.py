@@ -122,6 +122,10 @@ class Round:
         self._begin(entry, chosen)
         return True
 
+    def changed(self, one):
+        """Something was written on a Board."""
+        self.touched.add(one)
+
     def give_up(self, entry):
         """Try no other that asks for the same, however short."""
         request = entry.request
@@ -135,7 +139,7 @@ class Round:
             one.begin(board.Share(
                 request.uuid, entry.ask, count, self.now,
                 board.AFTER if ends_at is None else ends_at))
-            self.touched.add(one)
+            self.changed(one)
             self.reserve(one, request, count)
         self.starts[request.uuid] = [
             one.uuid for one, count in chosen.items() for _ in range(count)]
@@ -158,7 +162,7 @@ class Round:
         """
         request, chosen = entry.request, {}
         missing = request.num_servers
-        if not entry.ask.enough(missing, request.together):
+        if entry.ask.free() < missing:
             return None
         for one, count in self._candidates(entry, blind):
             if request.together and count < missing:
