@@ -263,7 +263,8 @@ class State:
         """The Ask of a server of a request."""
         key = (tuple(sorted(request.devices.items())),
                self._identity(request.fits), self._identity(request.after),
-               request.amounts and tuple(sorted(request.amounts.items())))
+               None if request.amounts is None
+               else tuple(sorted(request.amounts.items())))
         if key not in self._asks:
             if len(self._asks) >= SPARE_ASKS:
                 self._tidy()
