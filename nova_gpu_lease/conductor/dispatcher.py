@@ -28,6 +28,7 @@ from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conductor import planning
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import reaper
+from nova_gpu_lease.conductor import shares
 from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -68,6 +69,7 @@ class Dispatcher:
         self.scheduler = scheduler
         self.host = host
         self.quota = quota.Quota(builder)
+        self.shares = shares.FairShare()
         #: Whether somebody waited for quota in the last plan.
         self._over_quota = False
         #: {request uuid: since when no host can ever hold it}.
@@ -138,7 +140,8 @@ class Dispatcher:
         plan = planner.plan(
             planning.queue(waiting, leases, survey, over_quota, now), nodes,
             planning.running(survey['nodes'], held, now), now.timestamp(),
-            planning.policy(), planning.promises(waiting))
+            planning.policy(), planning.promises(waiting),
+            self.shares.factors(now))
         db.plan_save(plan.reservations)
         planning.save(waiting, plan)
         planning.save_preemptions(plan, held, now)

@@ -141,12 +141,15 @@ def running(nodes, leases, now):
             devices[server][key] = count
         for server, pools in devices.items():
             lease = by_server.get(server)
+            amounts = node.get('amounts', {}).get(server, {})
             if lease is None:
-                result.append(planner.Running(server, uuid, pools))
+                result.append(planner.Running(
+                    server, uuid, pools, amounts=amounts))
                 continue
             known = class_of(lease.priority)
             result.append(planner.Running(
                 lease.uuid, uuid, pools, ends_at=free_at(lease, now),
+                amounts=amounts,
                 preemptible=(known.preemptible and
                              lease.state == states.LEASE_ACTIVE and
                              lease.reason_code !=

@@ -92,6 +92,7 @@ class Node:
         being built have not taken yet.
     :ivar leaving: set of uuids of servers that have, or will have, devices.
     :ivar held: as from NodeDevices.held().
+    :ivar amounts: as from Amounts.of().
     :ivar place: its topology_file.Place.
     """
 
@@ -106,11 +107,18 @@ class Node:
     promised: list
     leaving: set
     held: list
+    amounts: dict | None
     place: topology_file.Place
 
     @property
     def usable(self):
         return self.up and not self.service.disabled
+
+    def _room(self):
+        if not self.tree:
+            return {}
+        # What is free now is no use without what each end frees.
+        return None if self.amounts is None else self.tree.amounts()
 
     def as_dict(self):
         """The entry of the node in the answer of the survey."""
@@ -120,7 +128,7 @@ class Node:
                 'disabled': self.service.disabled, 'pools': self.pools,
                 'promised': self.promised, 'held': self.held,
                 'claimed': self.devices.claimed,
-                'room': self.tree.amounts() if self.tree else {},
+                'amounts': self.amounts or {}, 'room': self._room(),
                 'place': self.place.path, 'steps': self.place.steps}
 
 
@@ -184,12 +192,13 @@ def _agree(compute, found):
                        for device in found)
 
 
-def gather(context, manager, reader, places):
+def gather(context, manager, reader, known, places):
     """Look at everything.
 
     :param context: an admin RequestContext.
     :param manager: the SchedulerManager.
     :param reader: a DeviceReader.
+    :param known: an amounts.Amounts.
     :param places: a places.Places.
     :returns: a Landscape.
     """
@@ -217,6 +226,7 @@ def gather(context, manager, reader, places):
         for host in aggregate.hosts:
             aggregates[host].add(aggregate.uuid)
     place_of = places.find(all_aggregates)
+    known.begin(found)
     nodes = {}
     for uuid, (cell, compute, found_devices) in found.items():
         service = services[compute.host]
@@ -228,7 +238,9 @@ def gather(context, manager, reader, places):
             compute, service, cell,
             manager.servicegroup_api.service_is_up(service), held,
             held.pools(promised), tree, frozenset(aggregates[compute.host]),
-            promised, leaving, held.held(coming), place_of(compute.host))
+            promised, leaving, held.held(coming),
+            known.of(context, manager.placement_client, uuid, held.holders),
+            place_of(compute.host))
     nodes = {uuid: node for uuid, node in nodes.items() if node.pools}
     _remember(nodes)
     return Landscape(nodes, shared, complete)

@@ -26,6 +26,7 @@ from oslo_log import log as logging
 import oslo_messaging as messaging
 from oslo_serialization import jsonutils
 
+from nova_gpu_lease.scheduler import amounts
 from nova_gpu_lease.scheduler import eligibility
 from nova_gpu_lease.scheduler import landscape
 from nova_gpu_lease.scheduler import places
@@ -54,6 +55,7 @@ class Endpoint:
         """
         self.manager = manager
         self.reader = landscape.DeviceReader()
+        self.amounts = amounts.Amounts()
         self.places = places.Places()
 
     def survey(self, context, requests):
@@ -71,10 +73,12 @@ class Endpoint:
               free, 'held': [[server uuid, key of a pool, number of devices]]
               that servers have, or are being built with, 'claimed': number
               of devices not counted as free that somebody claimed in
-              Placement and has not taken, 'room': {resource class: free
-              amount}, 'place' and 'steps': where it is in the network, see
-              planner.Node}}, for every compute node with devices of a [pci]
-              alias, those down or disabled too;
+              Placement and has not taken, 'amounts': {server uuid: {resource
+              class: amount}} of those in 'held' that have their devices,
+              'room': {resource class: free amount} or None while 'amounts'
+              are not known, 'place' and 'steps': where it is in the
+              network, see planner.Node}}, for every compute node with
+              devices of a [pci] alias, those down or disabled too;
             * 'requests': {request uuid: {'fits': {node uuid: number of its
               servers that have room now, devices aside}, 'after': the same
               once all servers with devices have left, 'amounts': {resource
@@ -86,7 +90,7 @@ class Endpoint:
         """
         admin = nova_context.get_admin_context()
         view = landscape.gather(admin, self.manager, self.reader,
-                                self.places)
+                                self.amounts, self.places)
         specs, cells = _load(admin, requests)
         known = {}
         answers = {}
