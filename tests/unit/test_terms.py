@@ -243,6 +243,30 @@ class PrecedenceTest(_TestCase):
             {'gpu_lease': '1h'},
             {**GPU, 'gpu_lease:priority': 'normal'}).priority)
 
+    def test_priority_of_several_classes(self):
+        hints, specs = {'gpu_lease': '1h'}, {**GPU,
+                                             'gpu_lease:priority': 'spare'}
+        self.flags(priorities=['urgent:9', 'normal:0', 'spare:-9'])
+        self.assertEqual('normal', self.resolve(hints).priority)
+        self.assertEqual('spare', self.resolve(hints, specs).priority)
+        self.assertEqual('urgent', self.resolve(
+            {**hints, 'gpu_lease_priority': 'urgent'}, specs).priority)
+        error = self.assertRaises(
+            exception.InvalidHint, self.resolve,
+            {**hints, 'gpu_lease_priority': 'vip'})
+        self.assertIn("'vip': use urgent or normal or spare.", str(error))
+        self.flags(priorities=['urgent:9', 'spare:-9'])
+        self.assertEqual('urgent', self.resolve(hints).priority)
+
+    def test_priority_that_is_gone(self):
+        """A server of old gets the default, not no lease at all."""
+        for hints, specs in (
+                ({'gpu_lease': '1h', 'gpu_lease_priority': 'old'}, GPU),
+                ({'gpu_lease': '1h'}, {**GPU, 'gpu_lease:priority': 'old'})):
+            self.assertEqual('normal', terms.resolve(
+                hints, specs, conf.CONF.gpu_lease,
+                gone_priority=True).priority)
+
     def test_wait(self):
         hints = {'gpu_lease': '1h'}
         self.assertEqual(7200, self.resolve(hints, max_wait='2h').wait)

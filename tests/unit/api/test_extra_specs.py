@@ -45,6 +45,15 @@ class ExtraSpecsTestCase(base.TestCase):
             for value in values:
                 validators.validate('gpu_lease:' + name, value)
 
+    def test_priority_is_a_configured_class(self):
+        self.flags(priorities=['normal:0', 'urgent:9'])
+        validators.validate('gpu_lease:priority', 'urgent')
+        error = self.assertRaises(
+            nova_exception.ValidationError, validators.validate,
+            'gpu_lease:priority', 'vip')
+        self.assertIn("'vip'", str(error))
+        self.assertIn('normal or urgent', str(error))
+
     def test_refused(self):
         for name, values in {
                 'default_duration': ('', '0', '-1', 'soon', '1.5h', '2h '
