@@ -62,7 +62,19 @@ def parse(items):
     if not classes:
         raise exception.InvalidPriorities(
             item='', reason='at least one class is needed')
+    _check_preemptible(classes.values(), items)
     return classes
+
+
+def _check_preemptible(classes, items):
+    """Keep servers that make room from starting again before the others."""
+    lowest = min((each.weight for each in classes if not each.preemptible),
+                 default=None)
+    for each, item in zip(classes, items):
+        if each.preemptible and lowest is not None and each.weight >= lowest:
+            raise exception.InvalidPriorities(
+                item=item, reason='a preemptible class needs a lower weight '
+                'than all that are not, here below %d' % lowest)
 
 
 def _parse_one(item):

@@ -40,6 +40,8 @@ class RefusedTest(base.TestCase):
         ('empty flag', ['a:1:'], 'a:1:', "flag ''"),
         ('flag twice', ['a:1:preemptible:preemptible'],
          'a:1:preemptible:preemptible', 'given twice'),
+        ('preemptible and first', ['normal:0', 'spare:0:preemptible'],
+         'spare:0:preemptible', 'below 0'),
         ('name with a space', ['a b:1'], 'a b:1', 'letters'),
         ('long name', ['x' * 65 + ':1'], 'x' * 65 + ':1', 'up to 64'),
     )]
