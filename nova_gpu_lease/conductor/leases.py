@@ -253,13 +253,15 @@ class LeaseEndpoint:
 def _auto_extended(lease):
     """The later end of a lease that extends itself, or None.
 
-    It does so while nobody waits for a device of the same alias, and up to
+    It does so while nobody waits for a device that it could give, and up to
     its longest duration.
     """
     if not lease.auto_extend:
         return None
     for request in db.requests_in([states.REQUEST_QUEUED]):
-        if request.devices.keys() & lease.devices.keys():
+        # The aliases that serve the same devices; the planner counts with it.
+        competing = set((request.queue_group or '').split(','))
+        if (request.devices.keys() | competing) & lease.devices.keys():
             return None
     until = max(lease.expires_at, clock.now()) + datetime.timedelta(
         seconds=CONF.gpu_lease.auto_extend_step)

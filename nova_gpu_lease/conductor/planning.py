@@ -33,6 +33,9 @@ LOG = logging.getLogger(__name__)
 
 #: After so many failed tries a request keeps nobody waiting meanwhile.
 STUCK = 4
+#: Ranks within a priority class, as the planner's weights: those whose start
+#: failed come first.
+RANKS = 2
 #: A lease that is overdue ends in so many seconds, as far as is known.
 SOON = 1
 #: An estimate on a row that is no further off, in seconds, is left there.
@@ -88,6 +91,7 @@ def queue(waiting, leases, survey, over_quota, now):
     """
     result = []
     age = 0
+    promised = set()
     for request in waiting:
         answer = survey['requests'].get(request.uuid)
         if request.resumes is None:
@@ -95,15 +99,21 @@ def queue(waiting, leases, survey, over_quota, now):
             # numbers of the rows do not.
             age = max(age, request.queued_at.timestamp())
         if answer is not None:
+            # A start that failed is tried again before those that wait; one
+            # that was let past a promise has no such right.
+            first = request.priority not in promised
             result.append(_waiting(
                 request, leases[request.id], answer,
                 request.queued_at.timestamp() if request.resumes else age,
-                over_quota.get(request.uuid), now))
+                over_quota.get(request.uuid), first, now))
+        if request.promise:
+            promised.add(request.priority)
     return result
 
 
-def _waiting(request, leases, answer, age, over_quota, now):
+def _waiting(request, leases, answer, age, over_quota, first, now):
     queued = [lease for lease in leases if lease.state == states.LEASE_QUEUED]
+    failed = request.attempts or any(lease.build_attempts for lease in queued)
     held = (request.next_attempt_at is not None and
             request.next_attempt_at > now)
     known = class_of(request.priority)
@@ -121,8 +131,9 @@ def _waiting(request, leases, answer, age, over_quota, now):
         # after it somebody else is.
         duration=max((lease.duration for lease in queued), default=0) +
         2 * CONF.gpu_lease.turnover,
-        priority=known.weight, preemptible=known.preemptible,
-        project=request.project_id, queued_at=age)
+        priority=known.weight * RANKS + bool(first and failed),
+        preemptible=known.preemptible, project=request.project_id,
+        queued_at=age)
 
 
 def running(nodes, leases, now):
@@ -154,7 +165,7 @@ def running(nodes, leases, now):
                              lease.state == states.LEASE_ACTIVE and
                              lease.reason_code !=
                              states.REASON_NOT_PREEMPTED),
-                priority=known.weight,
+                priority=known.weight * RANKS,
                 started_at=(lease.started_at or now).timestamp()))
     return result
 

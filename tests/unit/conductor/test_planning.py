@@ -56,7 +56,7 @@ class QueueTest(PlanningTestCase):
         self.assertEqual(planner.Waiting(
             uuid=request.uuid, num_servers=2, devices={'gpu': 1},
             fits={'n': 1}, after={'n': 2}, amounts={'VCPU': 1},
-            together=True, duration=3600 + 120, priority=10,
+            together=True, duration=3600 + 120, priority=20,
             project='project', queued_at=T), waiting)
         self.assertEqual([{'uuid': request.uuid, 'kind': 'create',
                            'server_id': 'a', 'num_servers': 2, 'host': 'h'}],
@@ -65,7 +65,7 @@ class QueueTest(PlanningTestCase):
     def test_classes(self):
         for name in ('spare', 'gone'):
             self.queue(priority=name)
-        self.assertEqual([(-5, True), (0, False)], [
+        self.assertEqual([(-10, True), (0, False)], [
             (waiting.priority, waiting.preemptible)
             for waiting in self.ask()])
 
@@ -80,6 +80,16 @@ class QueueTest(PlanningTestCase):
              (False, False, set()), (False, False, {'n'})],
             [(waiting.held, waiting.stuck, waiting.avoid)
              for waiting in self.ask()])
+
+    def test_start_that_failed_comes_first(self):
+        """But not before a promise that it was let past."""
+        self.queue('other class', priority='urgent', promise={'start': 1})
+        self.queue('failed', attempts=1)
+        self.queue('waits', promise={'start': 1})
+        self.queue('built', lease={'build_attempts': 1})
+        self.queue('same class', priority='urgent', attempts=1)
+        self.assertEqual([20, 1, 0, 0, 20], [
+            waiting.priority for waiting in self.ask()])
 
     def test_order_is_not_by_the_clocks_of_conductors(self):
         ahead = self.queue(queued_at=NOW + base.seconds(30))
@@ -115,7 +125,7 @@ class RunningTest(PlanningTestCase):
                                   ('stranger', 'gpu', 1))
         self.assertEqual(planner.Running(
             lease.uuid, 'node', {'big': 1, 'gpu': 2}, ends_at=T + 3660,
-            preemptible=True, priority=-5, started_at=T), one)
+            preemptible=True, priority=-10, started_at=T), one)
         # A server without a lease never ends.
         self.assertEqual(
             planner.Running('stranger', 'node', {'gpu': 1}), other)
