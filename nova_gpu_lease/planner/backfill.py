@@ -146,7 +146,8 @@ class Backfill(rounds.Round):
         length = board.AFTER if request.duration is None else request.duration
         found = shadow.find(
             ask, request.num_servers, request.together, length, self.now,
-            self._booked)
+            self._booked, lambda room: self.state.gangs.choose(
+                self.state.boards, request, room))
         if found:
             return found
         return None, shadow.without_end(

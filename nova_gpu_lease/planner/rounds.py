@@ -164,6 +164,11 @@ class Round:
         missing = request.num_servers
         if entry.ask.free() < missing:
             return None
+        near = None if blind else self.state.gangs.choose(
+            self.state.boards, request,
+            lambda: dict(self._candidates(entry, blind)))
+        if near:
+            return near
         for one, count in self._candidates(entry, blind):
             if request.together and count < missing:
                 continue

@@ -29,7 +29,7 @@ from nova_gpu_lease.planner import board
 _WHEN = operator.itemgetter(0, 1)
 
 
-def find(ask, count, together, length, now, booked):
+def find(ask, count, together, length, now, booked, near=None):
     """The first time at which servers can be somewhere for their length.
 
     :param ask: the Ask of one of them.
@@ -38,6 +38,9 @@ def find(ask, count, together, length, now, booked):
     :param length: of their lease in seconds; AFTER where it never ends.
     :param now: the time; the earliest one.
     :param booked: Boards with something booked, which has to find its place.
+    :param near: a function that returns the Boards to use, {Board: number of
+        servers}, or None: those that are free last. It is given a function
+        that returns all that can be used, those that are free last first.
     :returns: a tuple of the time and {Board: number of servers}, or None
         where not enough ends.
     """
@@ -58,15 +61,19 @@ def find(ask, count, together, length, now, booked):
         if together:
             found = {number: have for number, have in found.items()
                      if have >= count}
-        return time, _latest(ask, found, count)
+        return time, _latest(ask, found, count, near)
     return None
 
 
-def _latest(ask, found, count):
+def _latest(ask, found, count, near):
     """Of the nodes that were found those that are free last.
 
     What is free before may be used by others, of whatever length.
     """
+    chosen = near and near(lambda: {
+        ask.board(number): found[number] for number in reversed(found)})
+    if chosen:
+        return chosen
     chosen = {}
     for number in reversed(found):
         one = ask.board(number)

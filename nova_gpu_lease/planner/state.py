@@ -21,6 +21,7 @@ from nova_gpu_lease.planner import backfill
 from nova_gpu_lease.planner import board
 from nova_gpu_lease.planner import explain
 from nova_gpu_lease.planner import fifo
+from nova_gpu_lease.planner import gangs
 from nova_gpu_lease.planner import line
 from nova_gpu_lease.planner import model
 from nova_gpu_lease.planner import score
@@ -65,6 +66,7 @@ class State:
         self.demand = demand
         self.boards = {}
         self.line = line.Line()
+        self.gangs = gangs.Gangs()
         self.names = explain.Names()
         self._where = {}
         self._asks = {}
@@ -200,6 +202,7 @@ class State:
         return old
 
     def _number(self):
+        self.gangs.reset()
         for number, one in enumerate(sorted(
                 self.boards.values(),
                 key=lambda one: (one.node.host, one.uuid))):
