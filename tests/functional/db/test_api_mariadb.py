@@ -26,6 +26,7 @@ from tests.unit.db import test_coordination
 from tests.unit.db import test_engine
 from tests.unit.db import test_lease_list
 from tests.unit.db import test_leases
+from tests.unit.db import test_order
 from tests.unit.db import test_purge
 from tests.unit.db import test_requests
 
@@ -45,8 +46,8 @@ def _on_mariadb(*modules):
 
 
 globals().update(_on_mariadb(
-    test_coordination, test_engine, test_lease_list, test_leases, test_purge,
-    test_requests))
+    test_coordination, test_engine, test_lease_list, test_leases, test_order,
+    test_purge, test_requests))
 
 
 class ForkAmidThreadsTest(base.TestCase):
