@@ -114,13 +114,14 @@ def default(classes):
 def queue_key(request, classes):
     """The place of a waiting request, to sort the queue by.
 
-    :param request: anything with priority (a name), promised (whether its
-        start is), id and resumes (the id of the request that it goes on
-        with, or None). The fair share of its project is not known here.
+    :param request: anything with priority (a name), promise (what a plan
+        reserved for it, or None), id and resumes (the id of the request that
+        it goes on with, or None). The fair share of its project is not known
+        here.
     :param classes: what parse() returned.
     :returns: a tuple; the lowest one is next.
     """
-    return (-find(classes, request.priority).weight, not request.promised,
+    return (-find(classes, request.priority).weight, not request.promise,
             request.resumes or request.id, request.id)
 
 

@@ -253,7 +253,7 @@ def positions(session, classes):
     """
     rows = session.execute(
         sa.select(Request.uuid, Request.queue_group, Request.priority,
-                  Request.promised, Request.resumes, Request.id)
+                  Request.promise, Request.resumes, Request.id)
         .where(Request.state == states.REQUEST_QUEUED)).all()
     counts, result = {}, {}
     for row in sorted(rows, key=lambda row: priorities.queue_key(

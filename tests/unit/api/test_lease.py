@@ -70,7 +70,7 @@ class ShowTestCase(LeaseTestCase):
             'id': lease.uuid, 'server_id': lease.server_id,
             'server_name': 's1', 'project_id': base.PROJECT,
             'user_id': 'user', 'request_id': request.uuid, 'flavor': 'gpu',
-            'devices': {'gpu': 1}, 'status': 'QUEUED', 'position': 1,
+            'devices': {'gpu': 1}, 'status': 'QUEUED', 'position': 2,
             'queued_at': '2026-11-21T19:08:07Z',
             'wait_until': '2026-11-21T19:13:07Z',
             'expected_start': '2026-11-21T19:09:07Z',

@@ -49,7 +49,7 @@ class QueueTestCase(base.APITestCase):
     def test_queue_in_its_order(self):
         self.flags(priorities=['normal:0', 'urgent:9'])
         db_api.request_set(self.last, priority='urgent')
-        db_api.request_set(self.other, promised=True)
+        db_api.request_set(self.other, promise={'start': None, 'nodes': {}})
         self.assertEqual([['s5'], ['s4'], ['s1', 's2', 's3']], self.names())
         self.assertEqual([['s1', 's2', 's3']],
                          self.names('?marker=' + self.other.uuid))

@@ -154,7 +154,8 @@ class RequestReadTest(base.TestCase):
             ('gone', False), ('spare', True), ('spare', False)]
         asked = [wanted[i] for i in (5, 2, 1, 4, 3, 0)]
         requests = {one: self.queue(
-            priority=one[0], promised=one[1], queue_group='a')
+            priority=one[0], promise={'nodes': {}} if one[1] else None,
+            queue_group='a')
             for one in asked}
         first = requests[asked[0]]
         # Whoever made room is where it was.
