@@ -16,6 +16,7 @@
 import datetime
 import json
 
+from nova_gpu_lease import exception
 from nova_gpu_lease import policy
 from tests.functional import base
 
@@ -93,6 +94,13 @@ class ChangeTest(base.CloudTestCase):
         self.api.delete_server(first)
         self.wait_for_lease(third, 'ACTIVE')
         self.assertEqual('QUEUED', self.lease(second)['status'])
+
+    def test_conductor_with_wrong_classes_does_not_start(self):
+        self.flags(priorities=['normal:0', 'urgent'], group='gpu_lease')
+        error = self.assertRaises(
+            exception.InvalidPriorities, self.start_service, 'conductor',
+            host='another')
+        self.assertIn("'urgent' is not accepted", str(error))
 
     def test_create_in_a_class_that_is_not_for_all(self):
         body = self.body('one', {'gpu_lease': '1h',
