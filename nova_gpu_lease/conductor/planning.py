@@ -196,7 +196,9 @@ def free_at(lease, now):
 
 def promises(waiting):
     """{request uuid: Promise} of the last plan, as the rows have them."""
-    return {request.uuid: planner.Promise(**request.promise)
+    return {request.uuid: planner.Promise(
+                request.promise['start'], request.promise['nodes'],
+                request.promise.get('late', ''))
             for request in waiting if request.promise}
 
 
