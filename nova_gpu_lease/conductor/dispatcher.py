@@ -192,8 +192,10 @@ class Dispatcher:
             return
         if not self._within_quota(context, request):
             return
+        now = clock.now()
         planned = {
-            lease.server_id: {'host': hosts[node], 'node_uuid': node}
+            lease.server_id: {'host': hosts[node], 'node_uuid': node,
+                              'dispatched_at': now}
             for lease, node in zip(leases, nodes)}
         try:
             request = db.request_transition(

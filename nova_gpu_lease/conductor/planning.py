@@ -183,8 +183,9 @@ def free_at(lease, now):
         # It could not be ended, and may not be for long.
         return None
     if lease.state == states.LEASE_BUILDING:
-        begins = max(lease.updated_at.timestamp() + turnover,
-                     now.timestamp())
+        # Not by us where Nova resizes it.
+        began = lease.dispatched_at or lease.updated_at
+        begins = max(began.timestamp() + turnover, now.timestamp())
         return begins + lease.duration + turnover
     ends = lease.expires_at
     if lease.state == states.LEASE_EXPIRING:

@@ -179,6 +179,8 @@ class Lease(BASE):
     #: Where the server is, or is planned to be.
     host = sa.Column(sa.String(255))
     node_uuid = sa.Column(sa.String(36))
+    #: When it was last planned to start, and is BUILDING since.
+    dispatched_at = sa.Column(UTCDateTime)
     started_at = sa.Column(UTCDateTime)
     expires_at = sa.Column(UTCDateTime)
     #: When it makes room for a request of another class, if it does.

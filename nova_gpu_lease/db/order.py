@@ -40,14 +40,16 @@ def leases_held(session):
     """The leases whose servers have devices: only what plans are made of.
 
     :returns: a list of rows with id, uuid, server_id, state, generation,
-        duration, started_at, expires_at, preempt_at, next_attempt_at,
-        updated_at and reason_code of a lease, and priority of its request.
+        duration, dispatched_at, started_at, expires_at, preempt_at,
+        next_attempt_at, updated_at and reason_code of a lease, and priority
+        of its request.
     """
     return session.execute(
         sa.select(Lease.id, Lease.uuid, Lease.server_id, Lease.state,
-                  Lease.generation, Lease.duration, Lease.started_at,
-                  Lease.expires_at, Lease.preempt_at, Lease.next_attempt_at,
-                  Lease.updated_at, Lease.reason_code, Request.priority)
+                  Lease.generation, Lease.duration, Lease.dispatched_at,
+                  Lease.started_at, Lease.expires_at, Lease.preempt_at,
+                  Lease.next_attempt_at, Lease.updated_at, Lease.reason_code,
+                  Request.priority)
         .join(Request, Lease.request_id == Request.id)
         .where(Lease.state.in_(states.LEASE_HOLDING)).order_by(Lease.id)).all()
 

@@ -131,7 +131,11 @@ class RunningTest(PlanningTestCase):
             planner.Running('stranger', 'node', {'gpu': 1}), other)
 
     def test_building(self):
-        self.place('a')
+        lease, = self.place('a', lease={'dispatched_at': NOW})
+        self.assertEqual(3600 + 120, self.ends('a'))
+        # What else is noted on its row does not change that.
+        self.clock.now = NOW + base.seconds(5)
+        api.lease_set(lease, attempt_started_at=self.clock.now)
         self.assertEqual(3600 + 120, self.ends('a'))
         self.clock.now = NOW + base.seconds(100)
         # A guest that starts for longer than is allowed for.

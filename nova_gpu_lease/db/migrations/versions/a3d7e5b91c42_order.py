@@ -38,5 +38,6 @@ def upgrade():
         'promised', sa.Boolean(), nullable=False, server_default='0'))
     op.add_column('requests', sa.Column('resumes', BIG_ID))
     op.create_index('requests_resumes_idx', 'requests', ['resumes'])
+    op.add_column('leases', sa.Column('dispatched_at', TIME))
     op.add_column('leases', sa.Column('preempt_at', TIME))
     op.add_column('plans', sa.Column('ends', JSON))
