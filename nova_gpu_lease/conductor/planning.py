@@ -166,7 +166,8 @@ def running(nodes, leases, now):
                              lease.reason_code !=
                              states.REASON_NOT_PREEMPTED),
                 priority=known.weight * RANKS,
-                started_at=(lease.started_at or now).timestamp()))
+                started_at=(lease.started_at or now).timestamp(),
+                leaving=lease.preempt_at is not None))
     return result
 
 

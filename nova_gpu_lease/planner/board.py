@@ -21,32 +21,13 @@ import collections
 import dataclasses
 import itertools
 
+from nova_gpu_lease.planner import later
 from nova_gpu_lease.planner import matching
 from nova_gpu_lease.planner import score
 
-#: Before and after all times.
-BEFORE = float('-inf')
-AFTER = float('inf')
-#: Seconds until what is past its end and still there is taken to be gone.
-OVERDUE = 1
-
-
-@dataclasses.dataclass(eq=False)
-class Share:
-    """Servers of one request on one node for some time.
-
-    :ivar uuid: of the request.
-    :ivar ask: the Ask of one of them.
-    :ivar count: how many.
-    :ivar start: when they come; BEFORE all times where nobody knows.
-    :ivar end: when they are gone; AFTER all times is never.
-    """
-
-    uuid: str
-    ask: object
-    count: int
-    start: float
-    end: float
+#: These are needed wherever boards are.
+BEFORE, AFTER, OVERDUE = later.BEFORE, later.AFTER, later.OVERDUE
+Share = later.Share
 
 
 class Board:
@@ -201,8 +182,8 @@ class Board:
     def now(self, ask):
         """How many could start now, were nothing booked or kept."""
         limit = ask.fits.get(self.uuid, 0)
-        return limit and self._most(
-            ask, zip(self.aliases, self.free), self._taken, self._limit(
+        return limit and later.most(
+            ask, zip(self.aliases, self.free), self._taken, later.limit(
                 ask, limit, self._room,
                 sum(share.count for share in self.begun)))
 
@@ -212,7 +193,7 @@ class Board:
             return self.now(ask)
         if self.kept & ask.devices.keys():
             return 0
-        return self._most(
+        return later.most(
             ask, [(aliases, free) for aliases, free
                   in zip(self.aliases, self.free)
                   if not aliases & self.kept],
@@ -236,7 +217,7 @@ class Board:
                              if share.end != AFTER]
         if self.begun:
             ends.sort(key=lambda end: end[0])
-        view = _View(self)
+        view = later.View(self)
         for time, some in itertools.groupby(ends, key=lambda end: end[0]):
             for _time, one in some:
                 view.ended(one)
@@ -256,7 +237,7 @@ class Board:
 
         :param without: uuids of Running that are taken to be gone.
         """
-        view = _View(self)
+        view = later.View(self)
         if time > now:
             for end, uuid in self._ends:
                 if end > time:
@@ -279,80 +260,8 @@ class Board:
                             if now < share.start < end)
         return min(self.at(ask, time, now) for time in times)
 
-    @staticmethod
-    def _most(ask, pools, taken, limit):
-        return matching.most(list(pools), ask.devices, limit, taken)
-
-    @staticmethod
-    def _limit(ask, limit, room, others):
-        """How many there are other resources for."""
-        if room is None or ask.amounts is None:
-            return max(0, limit - others)
-        return max(0, min([limit] + [
-            room[name] // amount for name, amount in ask.amounts.items()
-            if amount and name in room]))
-
-
-class _View:
-    """A board as it would be."""
-
-    def __init__(self, board):
-        self._board = board
-        self._free = list(board.free)
-        self._room = dict(board._room) if board._room is not None else None
-        self._taken = dict(board._taken)
-        self._here = len(board.running)
-        self._others = sum(share.count for share in board.begun)
-        self._changed = False
-
-    def ended(self, one):
-        """Without a Share that begins now, or a Running by its uuid."""
-        self._changed = True
-        if isinstance(one, Share):
-            self._others -= one.count
-            self._add(one, -1)
-            return
-        self._here -= 1
-        running = self._board.running[one]
-        for key, number in running.devices.items():
-            index = self._board._index.get(key)
-            if index is not None:
-                self._free[index] += number
-        if self._room is not None:
-            for name, amount in running.amounts.items():
-                if name in self._room:
-                    self._room[name] += amount
-
-    def come(self, share):
-        """With a Share that is booked."""
-        self._others += share.count
-        self._add(share, 1)
-
-    def _add(self, share, sign):
-        for alias, number in share.ask.devices.items():
-            taken = (self._taken.get(alias, 0) + sign * number * share.count)
-            if taken:
-                self._taken[alias] = taken
-            else:
-                del self._taken[alias]
-        if self._room is not None:
-            for name, amount in (share.ask.amounts or {}).items():
-                if name in self._room:
-                    self._room[name] -= sign * amount * share.count
-
-    def most(self, ask):
-        """How many servers of an Ask could be here, too."""
-        board = self._board
-        limit = ask.fits.get(board.uuid, 0)
-        after = ask.after.get(board.uuid, 0)
-        # What the filters said holds for as long as nobody went. Then room
-        # tells, or, where it is unknown, that everybody went.
-        if after > limit and self._changed and (
-                not self._here or self._room is not None and
-                ask.amounts is not None):
-            limit = after
-        if not limit:
-            return 0
-        return board._most(
-            ask, zip(board.aliases, self._free), self._taken,
-            board._limit(ask, limit, self._room, self._others))
+    @property
+    def in_use(self):
+        """How many devices those who run here have."""
+        return sum(sum(running.devices.values())
+                   for running in self.running.values())

@@ -96,10 +96,13 @@ class Running:
     :ivar node: uuid of its node.
     :ivar devices: {key of a pool of the node: number of devices}.
     :ivar ends_at: when they are free at the latest; None is never.
-    :ivar amounts: {resource class: amount} that its end frees besides.
+    :ivar amounts: {resource class: amount} that its end frees besides; empty
+        is unknown: then its share of what ``after`` is more than ``fits``.
     :ivar preemptible: whether it may be ended early for a guaranteed request.
     :ivar priority: weight of its class.
     :ivar started_at: when its lease began, for the least work lost.
+    :ivar leaving: whether it was told to end early by an earlier plan; it is
+        chosen again before others, for as long as somebody needs it.
     """
 
     uuid: str
@@ -110,6 +113,7 @@ class Running:
     preemptible: bool = False
     priority: int = 0
     started_at: float = 0
+    leaving: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,9 @@ class _Victims:
                         if one.booked}
 
     def _lost(self, running):
+        """Device seconds; one that leaves already costs nothing more."""
+        if running.leaving:
+            return 0
         return ((self._plan.now - running.started_at) *
                 sum(running.devices.values()))
 
