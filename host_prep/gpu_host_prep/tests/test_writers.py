@@ -120,6 +120,15 @@ class TestInitramfs(WritersCase):
         self.assertIn(('update-initramfs', '-u', '-k', 'all'),
                       self.wanted(root).commands([binding.RULES]))
 
+    def test_running_udev_reads_its_rules_at_once(self):
+        root = self.debian()
+        root.program('udevadm')
+        self.assertNotIn('udevadm', {command[0] for command in self.wanted(
+            root).commands([binding.RULES])})
+        root.put('/run/udev/control', '')
+        self.assertEqual(('udevadm', 'control', '--reload'),
+                         self.wanted(root).commands([binding.RULES])[0])
+
     def test_fedora(self):
         root = self.machine()
         root.program('dracut')

@@ -55,6 +55,7 @@ def wanted(root, state, selection):
         *initramfs.files(initramfs_kind, state, selection)]
     rebuild = initramfs.commands(initramfs_kind)
     refresh = {file.path: rebuild for file in parts if rebuild}
+    refresh[binding.RULES] = (*binding.commands(root), *rebuild)
     loader = bootloader.kind(root, state)
     for file in bootloader.files(root, loader, state, selection):
         parts.append(file)

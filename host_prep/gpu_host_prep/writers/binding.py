@@ -22,6 +22,7 @@ from gpu_host_prep import merge
 
 SCRIPT = '/etc/gpu-host-prep/bind'
 RULES = '/etc/udev/rules.d/40-gpu-host-prep.rules'
+_UDEV = '/run/udev/control'
 
 _FUNCTIONS = '''\
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -92,3 +93,14 @@ def files(selection):
             f'RUN+="/bin/sh {SCRIPT} {target.address}"')
     return [merge.owned(SCRIPT, ['#!/bin/sh', *script(selection)], 0o755),
             merge.owned(RULES, rules)]
+
+
+def commands(root):
+    """What makes a running udev read its rules at once.
+
+    By itself it looks for new ones at most every three seconds, and a device
+    that appears meanwhile goes to its old driver.
+    """
+    if root.has_program('udevadm') and root.exists(_UDEV):
+        return (('udevadm', 'control', '--reload'),)
+    return ()
