@@ -16,8 +16,6 @@
 import collections
 import csv
 import itertools
-import os
-import pathlib
 import random
 
 import hypothesis
@@ -26,9 +24,7 @@ from oslotest import base
 
 from nova_gpu_lease import planner
 from nova_gpu_lease.planner import topology
-
-TRACES = pathlib.Path(os.environ.get(
-    'GPU_LEASE_TRACES', pathlib.Path(__file__).parents[4] / 'shared/traces'))
+from perf.replay import trace
 
 
 def node(host, *place, steps=()):
@@ -194,10 +190,10 @@ class LingjunTest(base.BaseTestCase):
 
     def setUp(self):
         super().setUp()
-        path = TRACES / 'topo_lingjun2023.csv'
+        path = trace.folder() / 'topo_lingjun2023.csv'
         if not path.exists():
-            self.skipTest('%s is not there; GPU_LEASE_TRACES says where the '
-                          'traces are.' % path)
+            self.skipTest('%s is not there; %s says where the traces are.' % (
+                path, trace.VARIABLE))
         with open(path) as rows:
             self.nodes = {
                 row['host']: node(row['host'].zfill(3), row['dsw'],
