@@ -65,8 +65,9 @@ def waits(plan):
     entries = sorted((entry for entry in state.line.entries.values()
                       if entry.request.uuid not in plan.starts),
                      key=plan.order)
-    found, ahead, blind = {}, {}, {}
+    found, ahead = {}, {}
     estimates = _Estimates(plan)
+    why = _Why(plan)
     for entry in entries:
         request = entry.request
         name = state.names.of(request.devices)
@@ -79,41 +80,65 @@ def waits(plan):
             estimate = estimates.next(entry, name, expected)
             expected = expected if promised else estimate
             ahead[name] = behind + 1
-        shape = entry.ask, request.num_servers, request.together
-        if shape not in blind:
-            blind[shape] = plan.choose(entry, blind=True) is not None
-        code, reason = _why(plan, entry, blind[shape], behind, expected,
-                            promised)
-        found[request.uuid] = model.Wait(code, reason, name, expected,
-                                         promised)
+        found[request.uuid] = model.Wait(
+            *why.of(entry, behind, expected, promised), name, expected,
+            promised)
     return found
 
 
-def _why(plan, entry, is_free, behind, expected, promised):
-    """The code and the words."""
-    request = entry.request
-    if request.held:
-        return (model.WAIT_RETRY,
-                'The last try to start failed; it is tried again soon.')
-    if request.over_quota:
-        return model.WAIT_QUOTA, request.over_quota
-    if entry.group in plan.lacking or not entry.ask.enough(
-            request.num_servers, request.together):
-        return (model.WAIT_RESOURCES, request.missing or
-                'No host has enough room besides the devices.')
-    words = ['waiting for %s' % need(request)]
-    if expected is None:
-        words.append('start unknown until a server without an end goes')
-    else:
-        words.append('%s %s' % ('expected' if promised else 'estimated',
-                                clock_time(expected, plan.now)))
-    if behind:
-        words.append('behind %d request%s' % (behind, 's'[:behind > 1]))
-    late = plan.state.promises.get(request.uuid)
-    if late and late.late:
-        words.append('later than promised: %s' % late.late)
-    return (model.WAIT_BEHIND if is_free else model.WAIT_DEVICES,
-            ', '.join(words))
+class _Why:
+    """The codes and the words; the same is worked out once."""
+
+    def __init__(self, plan):
+        self._plan = plan
+        self._clock = {}
+        self._shapes = {}
+
+    def of(self, entry, behind, expected, promised):
+        """The code and the words for one request.
+
+        :param behind: how many are in front of it.
+        :param expected: when it starts, or None.
+        :param promised: whether at the latest, not about then.
+        """
+        request, ask = entry.request, entry.ask
+        if request.held:
+            return (model.WAIT_RETRY,
+                    'The last try to start failed; it is tried again soon.')
+        if request.over_quota:
+            return model.WAIT_QUOTA, request.over_quota
+        shape = ask, request.num_servers, request.together
+        if shape not in self._shapes:
+            self._shapes[shape] = self._of_shape(entry)
+        code, words = self._shapes[shape]
+        if code == model.WAIT_RESOURCES:
+            return code, request.missing or words
+        if expected is None:
+            words += ', start unknown until a server without an end goes'
+        else:
+            words += ', %s %s' % ('expected' if promised else 'estimated',
+                                  self._time(expected))
+        if behind:
+            words += ', behind %d request%s' % (behind, 's'[:behind > 1])
+        late = self._plan.state.promises.get(request.uuid)
+        if late and late.late:
+            words += ', later than promised: ' + late.late
+        return code, words
+
+    def _of_shape(self, entry):
+        request = entry.request
+        if not entry.ask.enough(request.num_servers, request.together):
+            return (model.WAIT_RESOURCES,
+                    'No host has enough room besides the devices.')
+        is_free = self._plan.choose(entry, blind=True) is not None
+        return (model.WAIT_BEHIND if is_free else model.WAIT_DEVICES,
+                'waiting for ' + need(request))
+
+    def _time(self, time):
+        minute = -(-time // 60)
+        if minute not in self._clock:
+            self._clock[minute] = clock_time(minute * 60, self._plan.now)
+        return self._clock[minute]
 
 
 def need(request):
@@ -138,9 +163,8 @@ def clock_time(time, now):
     :returns: ``14:05 UTC`` or ``2026-11-27 14:05 UTC``.
     """
     try:
-        # Up to the minute: nothing starts before it is said to.
         then, today = (datetime.datetime.fromtimestamp(
-            seconds, datetime.timezone.utc) for seconds in (time + 59, now))
+            seconds, datetime.timezone.utc) for seconds in (time, now))
     except (OverflowError, ValueError):
         return 'in more than a lifetime'
     return then.strftime('%H:%M UTC' if then.date() == today.date()

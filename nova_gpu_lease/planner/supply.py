@@ -13,7 +13,12 @@
 
 """What devices of each model there are in the cloud, and when they go."""
 
+import bisect
 import collections
+
+
+#: So many that came are put in order one by one, more are sorted.
+FEW = 64
 
 
 class Supply:
@@ -32,6 +37,7 @@ class Supply:
         self.pools = collections.Counter()
         self._held = {}
         self._ends = {}
+        self._fresh = {}
 
     def node(self, board, sign):
         """A Board comes (1) or goes (-1), without what runs there."""
@@ -44,10 +50,10 @@ class Supply:
     def begins(self, running, board):
         """A Running comes; what it has is not free already."""
         models = board.models(running.devices)
-        self._held[running.uuid] = running.ends_at, models
+        self._held[running.uuid] = running.ends_at
         if running.ends_at is not None:
             for model, number in models.items():
-                self._ends.setdefault(model, []).append(
+                self._fresh.setdefault(model, []).append(
                     (running.ends_at, running.uuid, number))
 
     def ended(self, uuid):
@@ -57,11 +63,17 @@ class Supply:
     def ends(self, model):
         """When devices of a model come free.
 
-        :returns: a list of (time, how many), in order of time.
+        :returns: an iterator of (time, how many), in order of time.
         """
-        ends = [end for end in self._ends.get(model, ())
-                if self._held.get(end[1], (None,))[0] == end[0]]
-        # What is nearly in order is quickly sorted.
-        ends.sort()
-        self._ends[model] = ends
-        return ((time, number) for time, _uuid, number in ends)
+        ends = self._ends.setdefault(model, [])
+        fresh = self._fresh.pop(model, ())
+        if len(fresh) <= FEW:
+            for end in fresh:
+                bisect.insort(ends, end)
+        else:
+            # Those that are gone by now are left out on this occasion.
+            ends[:] = sorted(filter(self._is_held, [*ends, *fresh]))
+        return ((end[0], end[2]) for end in ends if self._is_held(end))
+
+    def _is_held(self, end):
+        return self._held.get(end[1]) == end[0]

@@ -1,0 +1,204 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+
+"""A small cloud in simulated time, for properties of whole histories."""
+
+import collections
+import dataclasses
+
+from hypothesis import strategies as st
+
+from nova_gpu_lease import planner
+
+
+@dataclasses.dataclass
+class Arrival:
+    """A request to come.
+
+    :ivar wait: seconds after the one before.
+    :ivar waiting: its Waiting.
+    :ivar early: seconds after which its servers really end; None is at the
+        end of the lease.
+    """
+
+    wait: int
+    waiting: planner.Waiting
+    early: int | None
+
+
+@st.composite
+def clouds(draw, aliases=('a', 'b')):
+    """{node uuid: Node} with a few devices each."""
+    nodes = {}
+    for number in range(draw(st.integers(1, 4))):
+        pools = []
+        for index in range(draw(st.integers(1, 2))):
+            total = draw(st.integers(1, 4))
+            pools.append(planner.Pool(
+                'p%d' % index, total, frozenset(draw(st.sets(
+                    st.sampled_from(aliases), min_size=1))), total))
+        room = draw(st.none() | st.fixed_dictionaries(
+            {'MEMORY_MB': st.integers(4, 16)}))
+        nodes['n%d' % number] = planner.Node('h%d' % number, tuple(pools),
+                                             room)
+    return nodes
+
+
+@st.composite
+def histories(draw, priorities=(0,), endless=False, preemptible=(False,)):
+    """A tuple of {node uuid: Node} and a list of Arrival."""
+    nodes = draw(clouds())
+    lengths = st.integers(1, 40)
+    result = []
+    for number in range(draw(st.integers(1, 12))):
+        waiting = planner.Waiting(
+            'r%02d' % number, draw(st.sampled_from([1, 1, 1, 2, 3])),
+            draw(st.dictionaries(st.sampled_from(['a', 'b']),
+                                 st.integers(1, 3), min_size=1, max_size=2)),
+            dict.fromkeys(draw(st.sets(st.sampled_from(sorted(nodes)),
+                                       min_size=1)), 8),
+            amounts=draw(st.none() | st.just({'MEMORY_MB': 2})),
+            together=draw(st.sampled_from([False, False, True])),
+            duration=draw(st.none() | lengths if endless else lengths),
+            priority=draw(st.sampled_from(priorities)),
+            preemptible=draw(st.sampled_from(preemptible)))
+        result.append(Arrival(draw(st.integers(0, 12)), waiting,
+                              draw(st.none() | st.integers(1, 30))))
+    return nodes, result
+
+
+class Cloud:
+    """Plays a history; what happens is left to look at.
+
+    :ivar starts: {request uuid: when}.
+    :ivar promised: {request uuid: [start promised, ...]}.
+    """
+
+    def __init__(self, nodes, arrivals, policy):
+        self.nodes = nodes
+        self.policy = policy
+        self.arrivals = list(arrivals)
+        self.state = planner.State(nodes, policy=policy)
+        self.running = {}
+        self.waiting = {}
+        self.starts = {}
+        self.promised = collections.defaultdict(list)
+        self.promises = {}
+
+    def play(self, look=lambda cloud, now, plan: None):
+        """Play it.
+
+        :param look: called with the Cloud, the time and each plan.
+        """
+        now, ends = 0, {}
+        due = self.arrivals[0].wait if self.arrivals else None
+        while self.arrivals or ends:
+            now = min([*ends.values()] + ([due] if self.arrivals else []))
+            for uuid in sorted(uuid for uuid, end in ends.items()
+                               if end <= now):
+                del ends[uuid]
+                self._end(uuid)
+            while self.arrivals and due <= now:
+                arrival = self.arrivals.pop(0)
+                self._come(dataclasses.replace(
+                    arrival.waiting, queued_at=now), arrival.early)
+                if self.arrivals:
+                    due += self.arrivals[0].wait
+            plan = self.state.plan(now)
+            look(self, now, plan)
+            for uuid, promise in plan.promises.items():
+                self.promised[uuid].append(promise.start)
+            self.promises = plan.promises
+            for uuid, nodes in plan.starts.items():
+                ends.update(self._start(uuid, nodes, now))
+
+    def _come(self, waiting, early):
+        self.waiting[waiting.uuid] = waiting, early
+        self.state.submit(waiting)
+
+    def _start(self, uuid, nodes, now):
+        request, early = self.waiting.pop(uuid)
+        self.starts[uuid] = now
+        self.state.withdraw(uuid)
+        ends = {}
+        for number, node in enumerate(nodes):
+            devices = self._devices(node, request.devices)
+            running = planner.Running(
+                '%s.%d' % (uuid, number), node, devices,
+                None if request.duration is None else now + request.duration,
+                request.amounts or {}, request.preemptible,
+                started_at=now)
+            self.running[running.uuid] = running
+            self.state.start(running)
+            lasts = [length for length in (request.duration, early)
+                     if length is not None]
+            if lasts:
+                ends[running.uuid] = now + min(lasts)
+        return ends
+
+    def _end(self, uuid):
+        del self.running[uuid]
+        self.state.end(uuid)
+
+    def free(self, node):
+        """{key: number of free devices} of a node."""
+        free = {pool.key: pool.free for pool in self.nodes[node].pools}
+        for running in self.running.values():
+            if running.node == node:
+                for key, number in running.devices.items():
+                    free[key] -= number
+        return free
+
+    def now(self):
+        """{node uuid: Node} as it is, with what runs taken off."""
+        result = {}
+        for uuid, node in self.nodes.items():
+            free = self.free(uuid)
+            room = node.room and dict(node.room)
+            for running in self.running.values():
+                if running.node == uuid and room:
+                    for name, amount in running.amounts.items():
+                        room[name] -= amount
+            result[uuid] = dataclasses.replace(
+                node, room=room, pools=tuple(
+                    dataclasses.replace(pool, free=free[pool.key])
+                    for pool in node.pools))
+        return result
+
+    def _devices(self, node, wanted):
+        """{key of a pool: number of devices} that a server gets there.
+
+        As Nova does, but such that what else was planned fits, too: devices
+        that serve less come first.
+        """
+        free = self.free(node)
+        pools = sorted(self.nodes[node].pools,
+                       key=lambda pool: (len(pool.aliases), pool.key))
+        taken = collections.Counter()
+
+        def give(some, left):
+            if not left:
+                return True
+            alias = some[0]
+            for pool in pools:
+                if alias in pool.aliases and taken[pool.key] < free[pool.key]:
+                    taken[pool.key] += 1
+                    if give(some[1:], left - 1):
+                        return True
+                    taken[pool.key] -= 1
+            return False
+
+        units = [alias for alias, number in sorted(wanted.items())
+                 for _ in range(number)]
+        assert give(units, len(units)), 'a device was given twice'
+        return {key: number for key, number in taken.items() if number}
