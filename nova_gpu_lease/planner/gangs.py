@@ -16,6 +16,10 @@
 from nova_gpu_lease.planner import topology
 
 
+#: With more nodes than these that is enough to choose from: the best ones.
+LOOK = 1000
+
+
 class Gangs:
     """Chooses the nodes of gangs; keeps the tree until nodes come or go."""
 
@@ -31,8 +35,8 @@ class Gangs:
 
         :param boards: {node uuid: Board}, all there are.
         :param request: the Waiting.
-        :param room: a function that returns {Board: number of its servers},
-            the best first: of those that are equally near these are taken.
+        :param room: an iterable of (Board, number of its servers), the best
+            first: of those that are equally near these are taken.
         :returns: {Board: number of servers}, or None where not all fit, the
             request is for one server or one node, or no place is known: then
             the best ones do.
@@ -45,10 +49,18 @@ class Gangs:
                 uuid: one.node for uuid, one in boards.items()})
         if not self._network:
             return None
-        room = room()
-        rank = {one.uuid: number for number, one in enumerate(room)}
+        found, total = {}, 0
+        for one, count in room:
+            if count >= request.num_servers and (
+                    one.uuid not in request.avoid):
+                return {one: request.num_servers}
+            found[one.uuid] = count
+            total += count
+            if len(found) >= LOOK and total >= request.num_servers:
+                break
         chosen = self._network.choose(
-            {one.uuid: count for one, count in room.items()},
-            request.num_servers, rank, request.avoid)
+            found, request.num_servers,
+            {uuid: number for number, uuid in enumerate(found)},
+            request.avoid)
         return chosen and {boards[uuid]: chosen.count(uuid)
                            for uuid in dict.fromkeys(chosen)}

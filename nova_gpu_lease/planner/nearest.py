@@ -22,9 +22,9 @@ import collections
 
 #: Steps of the exact choice, about a millisecond for each thousand; beyond it
 #: the choice is the best of the smallest subtrees, each filled best fit first.
-BUDGET = 30000
+BUDGET = 10000
 #: How many of the best of these are chosen from exactly, where that is cheap.
-REFINED = 4
+REFINED = 2
 #: Cost of a server on a node to avoid: more than that of any distance.
 AVOIDED = 1e9
 

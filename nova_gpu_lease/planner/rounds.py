@@ -165,8 +165,7 @@ class Round:
         if entry.ask.free() < missing:
             return None
         near = None if blind else self.state.gangs.choose(
-            self.state.boards, request,
-            lambda: dict(self._candidates(entry, blind)))
+            self.state.boards, request, self._candidates(entry, blind))
         if near:
             return near
         for one, count in self._candidates(entry, blind):

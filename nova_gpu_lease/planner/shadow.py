@@ -38,9 +38,9 @@ def find(ask, count, together, length, now, booked, near=None):
     :param length: of their lease in seconds; AFTER where it never ends.
     :param now: the time; the earliest one.
     :param booked: Boards with something booked, which has to find its place.
-    :param near: a function that returns the Boards to use, {Board: number of
-        servers}, or None: those that are free last. It is given a function
-        that returns all that can be used, those that are free last first.
+    :param near: a function of all that can be used, an iterable of (Board,
+        number of servers), those that are free last first, that returns those
+        to use, {Board: number of servers}, or None: the first.
     :returns: a tuple of the time and {Board: number of servers}, or None
         where not enough ends.
     """
@@ -70,8 +70,8 @@ def _latest(ask, found, count, near):
 
     What is free before may be used by others, of whatever length.
     """
-    chosen = near and near(lambda: {
-        ask.board(number): found[number] for number in reversed(found)})
+    chosen = near and near((ask.board(number), found[number])
+                           for number in reversed(found))
     if chosen:
         return chosen
     chosen = {}
