@@ -70,7 +70,7 @@ def prefer(pools, count, described):
     models = {}
     wanted = collections.Counter()
     for index, pool in enumerate(pools):
-        model = frozenset((name, value) for name, value in pool.items()
+        model = frozenset((name, str(value)) for name, value in pool.items()
                           if name not in _OWN)
         models.setdefault(model, []).extend(
             [(index, kind(pool, described))] * pool['count'])
