@@ -23,11 +23,14 @@ class Engine:
 
     :param nodes: {name: Node}, all free.
     :param policy: a Policy.
+    :param demand: {alias: number of devices} that says which models are
+        scarce; the caller may go on adding to it. None: what waits.
     """
 
-    def __init__(self, nodes, policy):
+    def __init__(self, nodes, policy, demand=None):
         self._keys = {name: node.pools[0].key for name, node in nodes.items()}
-        self._state = planner.State(nodes, policy=policy)
+        self._state = planner.State(
+            nodes, policy=policy, demand=demand)
         # Names of what runs, by request.
         self._parts = {}
 

@@ -58,14 +58,19 @@ def fill(jobs, hosts, policy, tick=lambda: None):
     """
     board = loop.Board(hosts)
     fitting = hosts_module.Fitting(hosts)
+    # What ever came tells which models are scarce: of those who are refused
+    # nobody waits, and those who came stay.
+    demand = collections.Counter()
     planning = engine.Engine(
-        hosts_module.nodes(hosts, {job.model for job in jobs}), policy)
+        hosts_module.nodes(hosts, {job.model for job in jobs}), policy,
+        demand)
     result = Fill(board.capacity)
     asked = 0
     for job in jobs:
         # Who never leaves has no end that the planner could go by.
         waiting = dataclasses.replace(
             loop.request(job, fitting), duration=None)
+        demand[job.model] += job.size
         planning.arrive(waiting)
         names = planning.plan(job.submit).starts.get(waiting.uuid)
         if names:
