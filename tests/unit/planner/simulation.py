@@ -15,6 +15,7 @@
 
 import collections
 import dataclasses
+import random
 
 from hypothesis import strategies as st
 
@@ -202,3 +203,22 @@ class Cloud:
                  for _ in range(number)]
         assert give(units, len(units)), 'a device was given twice'
         return {key: number for key, number in taken.items() if number}
+
+
+def print_plans():
+    """Play a busy day under every policy and print what was planned."""
+    rng = random.Random(4)
+    pools = [('x', frozenset(['a', 'any'])), ('y', frozenset(['b', 'any']))]
+    pools = tuple(planner.Pool(key, 4, aliases, 4) for key, aliases in pools)
+    nodes = {'node%d' % number: planner.Node('host%d' % number, pools)
+             for number in range(12)}
+    arrivals = [Arrival(rng.randrange(4), planner.Waiting(
+        'request%d' % number, rng.choice((1, 1, 1, 3)),
+        {rng.choice(('a', 'b', 'any')): rng.choice((1, 1, 2, 4))},
+        dict.fromkeys(nodes, 4), duration=rng.randrange(1, 200),
+        priority=rng.choice((0, 0, 5)), preemptible=rng.random() < .2),
+        rng.randrange(1, 200)) for number in range(150)]
+    for policy in ('fifo', 'backfill', 'conservative'):
+        Cloud(nodes, arrivals, planner.Policy(
+            policy, preempt_grace=5)).play(
+                lambda cloud, now, plan: print(now, plan))

@@ -12,7 +12,10 @@
 
 
 import dataclasses
+import os
 import random
+import subprocess
+import sys
 
 import hypothesis
 from hypothesis import strategies as st
@@ -114,3 +117,64 @@ class HistoryTest(base.TestCase):
                 self.assertTrue(plan.starts or not able)
 
         simulation.Cloud(*history, policy).play(look)
+
+    @hypothesis.given(simulation.histories(
+        priorities=(0, 5), endless=True, preemptible=(False, True)),
+        POLICIES)
+    @hypothesis.settings(deadline=None)
+    def test_guaranteed_leases_are_never_ended_early(self, history, policy):
+        policy = dataclasses.replace(policy, preempt_grace=3)
+
+        def look(cloud, now, plan):
+            self.assertEqual(len(set(plan.preemptions)),
+                             len(plan.preemptions))
+            for uuid in plan.preemptions:
+                self.assertTrue(cloud.running[uuid].preemptible)
+            if not any(not waiting.preemptible and waiting.uuid in plan.waits
+                       for waiting, _early in cloud.waiting.values()):
+                self.assertEqual((), plan.preemptions)
+
+        simulation.Cloud(*history, policy).play(look)
+
+    @hypothesis.given(simulation.histories(
+        endless=True, preemptible=(False, True)), POLICIES)
+    @hypothesis.settings(deadline=None)
+    def test_no_more_is_ended_early_than_is_needed(self, history, policy):
+        policy = dataclasses.replace(policy, preempt_grace=3)
+
+        def look(cloud, now, plan):
+            guaranteed = [waiting for waiting, _early
+                          in cloud.waiting.values()
+                          if not waiting.preemptible]
+            if len(cloud.waiting) != 1 or not guaranteed:
+                return
+            # They end in time, and then it starts; with one less it does
+            # not.
+            for less in [None, *plan.preemptions]:
+                running = [dataclasses.replace(one, ends_at=now + 3)
+                           if one.uuid in plan.preemptions and
+                           one.uuid != less else one
+                           for one in cloud.running.values()]
+                again = planner.plan(guaranteed, cloud.now(), running, now,
+                                     policy)
+                expected = [wait.expected for wait in again.waits.values()]
+                if plan.preemptions and less is None:
+                    self.assertLessEqual(expected[0], now + 3)
+                elif plan.preemptions:
+                    self.assertTrue(expected[0] is None or
+                                    expected[0] > now + 3)
+
+        simulation.Cloud(*history, policy).play(look)
+
+    def test_hash_seed_does_not_matter(self):
+        script = (
+            'from tests.unit.planner import simulation\n'
+            'simulation.print_plans()')
+        printed = {
+            subprocess.run(
+                [sys.executable, '-c', script], check=True, text=True,
+                capture_output=True,
+                env=dict(os.environ, PYTHONHASHSEED=str(seed))).stdout
+            for seed in range(3)}
+        self.assertEqual(1, len(printed))
+        self.assertGreater(len(printed.pop()), 10000)
