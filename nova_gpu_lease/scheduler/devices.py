@@ -89,7 +89,7 @@ class Matcher:
 
     def __call__(self, pool):
         """As matching(): a frozenset of names."""
-        key = tuple([pool.get(name) for name in self._asked])
+        key = tuple(map(pool.get, self._asked))
         try:
             return self._known[key]
         except KeyError:
@@ -108,6 +108,23 @@ def matcher():
 @functools.lru_cache(maxsize=1)
 def _matcher(definitions):
     return Matcher(_aliases(definitions))
+
+
+def wanted(requests, others=None):
+    """A Matcher of what one server asks for, each time for one device.
+
+    :param requests: a list of InstancePCIRequests; their positions are the
+        names that the Matcher gives.
+    :param others: {name: InstancePCIRequest for one device} to look for, too.
+    """
+    ones = dict(others or {})
+    for number, request in enumerate(requests):
+        ones[number] = request.obj_clone()
+        ones[number].count = 1
+        # Where devices were allocated before, if they were.
+        for spec in ones[number].spec:
+            spec.pop('rp_uuids', None)
+    return Matcher(ones)
 
 
 def as_pool(device):

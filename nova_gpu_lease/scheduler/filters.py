@@ -52,17 +52,61 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
             # by the one before, so the nodes of all have to pass.
             nodes = set(known.planned.values())
             hosts = [host for host in hosts if host.uuid in nodes]
-        elif known.reservations:
-            return self._spare(hosts, spec, known.reservations)
+        asked = gpu_requests(spec)
+        wanted = devices.wanted(asked)
+        hosts = self._enough(hosts, asked, wanted)
+        if known.reservations and not known.planned:
+            return self._spare(hosts, spec, asked, wanted,
+                               known.reservations)
         return super().filter_all(hosts, spec)
 
-    def _spare(self, hosts, spec, reservations):
+    @staticmethod
+    def _enough(hosts, asked, wanted):
+        """Drop hosts that Nova would drop: it copies a host to see that."""
+        for host in hosts:
+            need = [request.count for request in asked]
+            for pool in host.pci_stats.pools if host.pci_stats else ():
+                for number in wanted(pool):
+                    need[number] -= pool['count']
+                if max(need) <= 0:
+                    yield host
+                    break
+            else:
+                LOG.debug('%s has not enough free devices', host)
+
+    def _spare(self, hosts, spec, asked, wanted, reservations):
         """Yield the hosts that pass without what is next for others."""
         for host in hosts:
-            if self._filter_one(host, spec):
-                kept = self._kept(reservations.get(host.uuid, ()))
-                if not kept or self._spares(host, spec, kept):
+            kept = self._kept(reservations.get(host.uuid, ()))
+            if not kept:
+                if self._filter_one(host, spec):
                     yield host
+            elif self._passes_beside(host, spec, asked, wanted, kept):
+                yield host
+            else:
+                LOG.debug('%s: too few devices are free, or they are next '
+                          'for waiting requests', host,
+                          instance_uuid=spec.instance_uuid)
+
+    def _passes_beside(self, host, spec, asked, wanted, kept):
+        """Whether a host passes without the devices that are kept."""
+        free = _free(host.pci_stats.pools, kept, devices.matcher())
+        return (not self._must_take(host, asked, wanted, kept, free) and
+                self._filter_one(host, spec) and
+                self._spares(host, spec, kept, free))
+
+    @staticmethod
+    def _must_take(host, asked, wanted, kept, free):
+        """Whether all that a request could use is next for others."""
+        matches = devices.matcher()
+        for number, request in enumerate(asked):
+            usable = [matches(pool) for pool in host.pci_stats.pools
+                      if number in wanted(pool)]
+            for alias, count in kept.items():
+                if all(alias in names for names in usable) and (
+                        count is None or free[alias] - request.count < count):
+                    return True
+        return False
 
     @staticmethod
     def _kept(reservations):
@@ -75,10 +119,9 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
                 kept[alias] = kept.get(alias, 0) + count
         return kept
 
-    def _spares(self, host, spec, kept):
+    def _spares(self, host, spec, kept, before):
         """Keep the candidates that take no device that is next for others."""
         matches = devices.matcher()
-        before = _free(host.pci_stats.pools, kept, matches)
         most = sum(request.count for request in spec.pci_requests.requests)
         if all(count is not None and before[alias] - most >= count
                for alias, count in kept.items()):
@@ -98,11 +141,7 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
                     kept[alias] is not None and after[alias] >= kept[alias])
                 for alias, free in before.items())
 
-        if self.filter_candidates(host, spares):
-            return True
-        LOG.debug('%s has free devices, but they are next for waiting '
-                  'requests', host, instance_uuid=spec.instance_uuid)
-        return False
+        return bool(self.filter_candidates(host, spares))
 
 
 def asks_for_gpu(spec):
@@ -110,8 +149,14 @@ def asks_for_gpu(spec):
 
     :param spec: a RequestSpec.
     """
-    return any(is_gpu(request) for request in (
-        spec.pci_requests.requests if spec.pci_requests else ()))
+    return bool(gpu_requests(spec))
+
+
+def gpu_requests(spec):
+    """The InstancePCIRequests of a RequestSpec that are for GPUs."""
+    return [request for request in (
+        spec.pci_requests.requests if spec.pci_requests else ())
+        if is_gpu(request)]
 
 
 def is_gpu(request):

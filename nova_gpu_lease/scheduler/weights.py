@@ -98,12 +98,10 @@ def _keys(hosts, spec, known):
 
     What is equal to the planner is left to Nova's other weighers.
     """
-    wanted = {request.alias_name: request
-              for request in spec.pci_requests.requests
-              if filters.is_gpu(request)}
-    free = _free(hosts, devices.Matcher(_ones(wanted)))
+    asked = filters.gpu_requests(spec)
+    free = _free(hosts, asked)
     scarcity = score.scarcities(landscape.supply() or _sum(free))
-    number = sum(request.count for request in wanted.values())
+    number = sum(request.count for request in asked)
     return [
         score.default(
             False, sum(some.values()) - number,
@@ -112,19 +110,25 @@ def _keys(hosts, spec, known):
         for host, some in zip(hosts, free)]
 
 
-def _free(hosts, wanted):
+def _free(hosts, asked):
     """The free devices of hosts that a request could use, by model.
 
-    :param wanted: the Matcher of the request.
+    :param asked: its InstancePCIRequests for GPUs.
     :returns: for each host, {frozenset of aliases: number}.
     """
-    models = devices.matcher()
+    names = frozenset(devices.aliases())
+    # One look at a pool tells both.
+    matches = devices.wanted(asked, devices.aliases())
+    models = {}
     result = []
     for host in hosts:
         free = {}
         for pool in host.pci_stats.pools if host.pci_stats else ():
-            if wanted(pool):
-                model = models(pool)
+            found = matches(pool)
+            if found not in models:
+                models[found] = None if found <= names else found & names
+            model = models[found]
+            if model is not None:
                 free[model] = free.get(model, 0) + pool['count']
         result.append(free)
     return result
@@ -135,12 +139,3 @@ def _sum(counts):
     for some in counts:
         total.update(some)
     return total
-
-
-def _ones(requests):
-    """The same requests for one device each."""
-    result = {}
-    for name, request in requests.items():
-        result[name] = request.obj_clone()
-        result[name].count = 1
-    return result

@@ -110,10 +110,11 @@ def node_uuid(number):
     return str(uuid.UUID(int=number))
 
 
-def states(count, seed=1):
+def states(count, everywhere=False, seed=1):
     """Host states; half of the hosts have GPUs, a third of those are free.
 
     :param count: how many.
+    :param everywhere: all hosts have free GPUs of the same model instead.
     :returns: a list of HostStates.
     """
     rng = random.Random(seed)
@@ -122,7 +123,7 @@ def states(count, seed=1):
     for number in range(count):
         state = host_manager.HostState(
             'host-%05d' % number, 'host-%05d' % number, node_uuid(0))
-        state.update(_compute(number, rng), {
+        state.update(_compute(number, everywhere, rng), {
             'updated_at': now, 'disabled': False, 'host': state.host,
             'forced_down': False, 'report_count': 1, 'last_seen_up': now,
             'created_at': now, 'binary': 'nova-compute',
@@ -131,16 +132,18 @@ def states(count, seed=1):
     return found
 
 
-def _compute(number, rng):
+def _compute(number, everywhere, rng):
     pools = []
-    if number % 2:
-        product = sorted(MODELS.values())[number // 2 % len(MODELS)]
+    if everywhere or number % 2:
+        product = MODELS['a100'] if everywhere else sorted(
+            MODELS.values())[number // 2 % len(MODELS)]
         # Nova has a pool for each device, by its address.
         pools = [
             {'vendor_id': '10de', 'product_id': product,
              'dev_type': 'type-PCI', 'numa_node': gpu // 4, 'count': 1,
              'address': '0000:%02x:00.0' % gpu}
-            for gpu in range(GPUS) if rng.random() < 1 / 3]
+            for gpu in range(GPUS)
+            if rng.random() < 1 / 3 or everywhere and not gpu]
     return objects.ComputeNode(
         uuid=node_uuid(number + 1), host='host-%05d' % number,
         hypervisor_hostname='host-%05d' % number, memory_mb=1 << 20,

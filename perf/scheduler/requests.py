@@ -34,8 +34,10 @@ from perf.scheduler import cloud
 ROUNDS = 15
 SECONDS = 20
 #: What is scheduled: a server without a GPU; one with, while nobody waits and
-#: while others do; one whose lease is being built; one that is moved.
-CASES = ('no_gpu', 'gpu', 'gpu_while_others_wait', 'planned', 'moved')
+#: while others do; the same where every host has free GPUs of the model, so
+#: that all pass; one whose lease is being built; one that is moved.
+CASES = ('no_gpu', 'gpu', 'gpu_while_others_wait', 'gpu_on_all_hosts',
+         'gpu_on_all_hosts_while_others_wait', 'planned', 'moved')
 
 
 class Statements:
@@ -78,7 +80,7 @@ def _compare(stock, ours, case, size, statements):
     :returns: a dict of the medians in CPU seconds, their ratio and the number
         of our statements for one request.
     """
-    states = cloud.states(size)
+    states = cloud.states(size, everywhere='all_hosts' in case)
     server_id = _prepare(case, states)
     # Once each to warm up; what both do the first time is not per request.
     for scheduler in (stock, ours):
@@ -120,7 +122,7 @@ def _prepare(case, states):
     """
     with_gpus = [state.uuid for state in states if state.pci_stats.pools]
     reservations = {}
-    if case == 'gpu_while_others_wait':
+    if 'others_wait' in case:
         # All that is free on every other host is next for somebody.
         reservations = {node: [['request', model, None]
                                for model in sorted(cloud.MODELS)]
