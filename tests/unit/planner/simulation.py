@@ -50,8 +50,9 @@ def clouds(draw, aliases=('a', 'b')):
                     st.sampled_from(aliases), min_size=1))), total))
         room = draw(st.none() | st.fixed_dictionaries(
             {'MEMORY_MB': st.integers(4, 16)}))
-        nodes['n%d' % number] = planner.Node('h%d' % number, tuple(pools),
-                                             room)
+        nodes['n%d' % number] = planner.Node(
+            'h%d' % number, tuple(pools), room, place=draw(st.sampled_from(
+                [(), (), ('s1', 'r1'), ('s1', 'r2'), ('s2', 'r1')])))
     return nodes
 
 
@@ -210,8 +211,10 @@ def print_plans():
     rng = random.Random(4)
     pools = [('x', frozenset(['a', 'any'])), ('y', frozenset(['b', 'any']))]
     pools = tuple(planner.Pool(key, 4, aliases, 4) for key, aliases in pools)
-    nodes = {'node%d' % number: planner.Node('host%d' % number, pools)
-             for number in range(12)}
+    nodes = {'node%d' % number: planner.Node(
+        'host%d' % number, pools,
+        place=('switch%d' % (number % 3), 'rack%d' % (number % 6)))
+        for number in range(12)}
     arrivals = [Arrival(rng.randrange(4), planner.Waiting(
         'request%d' % number, rng.choice((1, 1, 1, 3)),
         {rng.choice(('a', 'b', 'any')): rng.choice((1, 1, 2, 4))},
