@@ -90,6 +90,9 @@ class Backfill(rounds.Round):
         waiting, broken = [], False
         for entry in entries:
             self._unplace(shares.pop(entry, ()))
+            # Its own booking is gone for now: it may find what those before
+            # it did not.
+            self._failed.clear()
             if not entry.request.held and self.try_start(entry):
                 continue
             if self._promise(entry):
