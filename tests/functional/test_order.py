@@ -13,8 +13,10 @@
 
 """Who starts next: backfill, promises, priority classes, preemption."""
 
+from oslo_serialization import jsonutils
 from oslo_utils import timeutils
 
+from nova_gpu_lease import policy
 from tests.functional import base
 
 CLASSES = ['normal:0', 'urgent:10', 'spare:-10:preemptible']
@@ -31,6 +33,9 @@ class OrderCases:
         self.flags(group='gpu_lease', priorities=CLASSES,
                    turnover='%ds' % self.TURNOVER, preemption_grace='3s',
                    expiry_attempts=2)
+        # The rules come from the option.
+        policy.reset()
+        self.addCleanup(policy.reset)
         super()._setup_services()
 
     def running(self, name, *args, **kwargs):
@@ -53,7 +58,7 @@ class OrderCases:
     def change(self, server, **values):
         return self.api.api_request(
             '/os-gpu-leases/%s' % server, method='PATCH',
-            json={'gpu_lease': values})
+            body=jsonutils.dumps({'gpu_lease': values}))
 
     def test_short_lease_slips_in_front_and_a_longer_one_does_not(self):
         first = self.running('first', {'gpu_lease': '50s'})
