@@ -46,24 +46,28 @@ def _sorted(hosts, spec, described):
 
 
 def _sort(host, spec, described):
+    ids = [request.request_id for request in spec.pci_requests.requests
+           if request.source == request.FLAVOR_ALIAS]
+    # Nova makes a group of resources for each device of a request.
+    chosen = [[[providers[0] for group, providers
+                in candidate['mappings'].items() if group.startswith(name)]
+               for name in ids] for candidate in host.allocation_candidates]
+    wanted = {provider for sets in chosen for some in sets
+              for provider in some}
     kinds, free = {}, collections.Counter()
     for pool in host.pci_stats.pools:
-        kind = kinds[pool.get('rp_uuid')] = links.kind(pool, described)
-        free[kind] += pool['count']
+        if pool.get('rp_uuid') in wanted:
+            kind = kinds[pool['rp_uuid']] = links.kind(pool, described)
+            free[kind] += pool['count']
     if len(free) < 2:
         return
-    requests = [request.request_id for request in spec.pci_requests.requests
-                if request.source == request.FLAVOR_ALIAS]
-
-    def rank(candidate):
-        total = [0, 0]
-        for request in requests:
-            # Nova makes a group of resources for each device of a request.
-            some = [kinds[providers[0]] for group, providers
-                    in candidate['mappings'].items()
-                    if group.startswith(request) and providers[0] in kinds]
-            total[0] += links.cost(some)
-            total[1] += links.left_over(some, free)
-        return total
-
-    host.allocation_candidates.sort(key=rank)
+    ranks = []
+    for index, sets in enumerate(chosen):
+        sets = [[kinds[provider] for provider in some if provider in kinds]
+                for some in sets]
+        ranks.append((sum(map(links.cost, sets)),
+                      sum(links.left_over(some, free) for some in sets),
+                      index))
+    host.allocation_candidates = [
+        host.allocation_candidates[index]
+        for _cost, _left, index in sorted(ranks)]

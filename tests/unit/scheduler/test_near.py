@@ -39,6 +39,7 @@ class CandidatesTest(hosts.TestCase):
                       **{name: values[number]
                          for name, values in tags.items() if values[number]})
                  for number, numa in enumerate(numa_nodes)]
+        nic = pool('nic', 9, 1, rp_uuid='nic', address='0000:90:00.0')
         spec = hosts.spec(gpu=count)
         request = spec.pci_requests.requests[0].request_id
         candidates = [
@@ -46,7 +47,7 @@ class CandidatesTest(hosts.TestCase):
                               for index, provider in enumerate(some)}}
             for some in itertools.permutations(
                 [one['rp_uuid'] for one in pools], count)]
-        host = hosts.host('a', pools, candidates)
+        host = hosts.host('a', [nic, *pools], candidates)
         self.assertEqual([host], list(self.filter.filter_all([host], spec)))
         self.assertEqual(len(candidates), len(host.allocation_candidates))
         mappings = host.allocation_candidates[0]['mappings']
