@@ -117,6 +117,8 @@ class Dispatcher:
             if not still_ours():
                 return False
             self._start(context, by_uuid[uuid], nodes, hosts)
+        # Nobody starts later for it.
+        planning.save(waiting, plan)
         # What was started may have left room, or failed and given it back.
         return bool(plan.starts)
 
@@ -143,7 +145,6 @@ class Dispatcher:
             planning.policy(), planning.promises(waiting),
             self.shares.factors(now))
         db.plan_save(plan.reservations)
-        planning.save(waiting, plan)
         planning.save_preemptions(plan, held, now)
         return plan, {uuid: node.host for uuid, node in nodes.items()}
 

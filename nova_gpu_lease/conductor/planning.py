@@ -38,6 +38,8 @@ STUCK = 4
 RANKS = 2
 #: A lease that is overdue ends in so many seconds, as far as is known.
 SOON = 1
+#: The columns that nobody but the owner of a request reads.
+PASSING = frozenset(('reason', 'expected_start'))
 #: An estimate on a row that is no further off, in seconds, is left there.
 ABOUT = 10
 
@@ -207,6 +209,9 @@ def promises(waiting):
 def save(waiting, plan):
     """Write to the rows who waits for what, until when, and with whom.
 
+    As long as a plan starts requests the next one follows at once: texts and
+    estimates, which each start changes for all who wait, are left to that.
+
     :param waiting: the rows of the queue.
     :param plan: a Plan.
     """
@@ -216,8 +221,10 @@ def save(waiting, plan):
         if wait is None:
             continue
         values = _noted(request, wait, plan.promises.get(request.uuid))
-        if any(getattr(request, name) != value
-               for name, value in values.items()):
+        differ = {name for name, value in values.items()
+                  if getattr(request, name) != value}
+        if differ and not (plan.starts and not wait.promised and
+                           differ <= PASSING):
             changes.append((request, values))
     if changes:
         db.requests_note_waits(changes)

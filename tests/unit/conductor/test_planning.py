@@ -202,6 +202,19 @@ class SaveTest(PlanningTestCase):
         planning.save(*self.plan(self.wait(code=planner.WAIT_RETRY)))
         self.assertEqual('its image is gone', self.row().reason)
 
+    def test_estimates_are_left_to_the_last_plan_of_several(self):
+        self.queue()
+        waiting, plan = self.plan(self.wait(T, False))
+        planning.save(waiting, plan)
+        before = self.row()
+        for wait in (self.wait(T + 60, False), self.wait(T + 60, True)):
+            waiting, plan = self.plan(wait)
+            plan.starts['other'] = ['node']
+            planning.save(waiting, plan)
+            self.assertEqual(
+                before.expected_start + base.seconds(60 * wait.promised),
+                self.row().expected_start)
+
     def test_estimates_that_hardly_change_are_not_written(self):
         self.queue()
         planning.save(*self.plan(self.wait(T, False)))
