@@ -17,6 +17,7 @@ import os
 
 import fixtures
 
+from nova_gpu_lease.cmd import status
 from nova_gpu_lease.scheduler import places
 from tests.functional import base
 from tests.functional import test_survey
@@ -162,6 +163,11 @@ class AggregateTest(test_survey.SurveyMixin, base.CloudTestCase):
         self.assertEqual(
             {'host1': ['s1', 'r1'], 'host2': ['s2'], 'host3': ['s2', 'r2']},
             {host: list(node['place']) for host, node in nodes.items()})
+        # The upgrade check looks at the same.
+        aggregates, hosts, with_devices = status.known_hosts()
+        self.assertEqual({'host1', 'host2', 'host3'}, hosts & with_devices)
+        self.assertEqual(['s1-r1', 's2', 's2-r2'],
+                         sorted(item.name for item in aggregates))
         servers = self.create_gang('gang', 2)
         self.wait_for_status(servers, 'ACTIVE')
         self.assertEqual({'host2', 'host3'},
