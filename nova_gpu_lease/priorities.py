@@ -111,17 +111,19 @@ def default(classes):
     return classes.get(NORMAL) or next(iter(classes.values()))
 
 
-def queue_key(request, classes):
+def queue_key(request, classes, factors=None):
     """The place of a waiting request, to sort the queue by.
 
     :param request: anything with priority (a name), promise (what a plan
-        reserved for it, or None), id and resumes (the id of the request that
-        it goes on with, or None). The fair share of its project is not known
-        here.
+        reserved for it, or None), project_id, id and resumes (the id of the
+        request that it goes on with, or None).
     :param classes: what parse() returned.
+    :param factors: {project id: fair share factor}, 1 for one that is not
+        there; None where use does not count.
     :returns: a tuple; the lowest one is next.
     """
     return (-find(classes, request.priority).weight, not request.promise,
+            -(factors or {}).get(request.project_id, 1),
             request.resumes or request.id, request.id)
 
 

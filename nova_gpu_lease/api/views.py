@@ -13,12 +13,11 @@
 
 """Rows as the JSON of the API."""
 
+from nova_gpu_lease.api import order
 from nova_gpu_lease import clock
-from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
-from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 
@@ -36,7 +35,7 @@ def leases(context, rows):
     """
     positions = {}
     if any(row.state == states.LEASE_QUEUED for row in rows):
-        positions = _positions()
+        positions = order.positions()
     shows_host = {
         project_id: policy.authorize(
             context, policies.SHOW_HOST, {'project_id': project_id},
@@ -45,11 +44,6 @@ def leases(context, rows):
     now = clock.now()
     return [_lease(row, positions.get(row.request.uuid), now,
                    shows_host[row.project_id]) for row in rows]
-
-
-def _positions():
-    return db_api.requests_positions(
-        priorities.parse(CONF.gpu_lease.priorities))
 
 
 def _lease(row, position, now, show_host):
@@ -106,7 +100,7 @@ def queue(rows):
     """
     if not rows:
         return []
-    positions = _positions()
+    positions = order.positions()
     servers = db_api.leases_of_requests([row.id for row in rows])
     return [_request(row, positions.get(row.uuid), servers[row.id])
             for row in rows]

@@ -27,7 +27,6 @@ from nova_gpu_lease.db import _rows
 from nova_gpu_lease.db import leases as db_leases
 from nova_gpu_lease.db import models
 from nova_gpu_lease import exception
-from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 Lease = models.Lease
@@ -244,20 +243,21 @@ def wipe_payloads(session):
 
 
 @_engine.reader
-def positions(session, classes):
+def positions(session, key):
     """The place of each queued request among those it competes with.
 
-    :param classes: what priorities.parse() returned.
+    :param key: a function that gives what to sort by, of anything with the
+        columns that priorities.queue_key() reads.
     :returns: a dict of request uuid to position; 1 is next. Requests that
         are in no queue_group yet are counted together.
     """
     rows = session.execute(
         sa.select(Request.uuid, Request.queue_group, Request.priority,
-                  Request.promise, Request.resumes, Request.id)
+                  Request.promise, Request.project_id, Request.resumes,
+                  Request.id)
         .where(Request.state == states.REQUEST_QUEUED)).all()
     counts, result = {}, {}
-    for row in sorted(rows, key=lambda row: priorities.queue_key(
-            row, classes)):
+    for row in sorted(rows, key=key):
         counts[row.queue_group] = counts.get(row.queue_group, 0) + 1
         result[row.uuid] = counts[row.queue_group]
     return result

@@ -13,15 +13,14 @@
 
 """GET /os-gpu-leases/queue."""
 
+from nova_gpu_lease.api import order
 from nova_gpu_lease.api import query
 from nova_gpu_lease.api.schemas import queue as schema
 from nova_gpu_lease.api import views
-from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import exception
 from nova_gpu_lease.policies import gpu_leases as policies
 from nova_gpu_lease import policy
-from nova_gpu_lease import priorities
 from nova_gpu_lease import states
 
 
@@ -36,10 +35,10 @@ def index(req, context):
     if everybody:
         policy.authorize(context, policies.QUEUE_ALL_PROJECTS)
     limit = query.limit(params)
-    classes = priorities.parse(CONF.gpu_lease.priorities)
-    after = _after(context, params, everybody, classes)
+    place_of = order.key()
+    after = _after(context, params, everybody, place_of)
     places = sorted(
-        (priorities.queue_key(request, classes), request)
+        (place_of(request), request)
         for request in db_api.requests_in([states.REQUEST_QUEUED])
         if everybody or request.project_id == context.project_id)
     waiting = [request for place, request in places
@@ -51,7 +50,7 @@ def index(req, context):
     return body
 
 
-def _after(context, params, everybody, classes):
+def _after(context, params, everybody, place_of):
     """The place of the marker in the queue, or None.
 
     A request may have left the queue since the page that it ended was read;
@@ -65,4 +64,4 @@ def _after(context, params, everybody, classes):
         raise exception.MarkerNotFound(marker=params['marker'])
     if not everybody and marker.project_id != context.project_id:
         raise exception.MarkerNotFound(marker=params['marker'])
-    return priorities.queue_key(marker, classes)
+    return place_of(marker)

@@ -11,6 +11,8 @@
 #    under the License.
 
 
+import fixtures
+
 from nova_gpu_lease.db import api as db_api
 from nova_gpu_lease import states
 from tests.unit.api import base
@@ -55,6 +57,19 @@ class QueueTestCase(base.APITestCase):
                          self.names('?marker=' + self.other.uuid))
         shown = self.send('/os-gpu-leases/queue').json['gpu_queue']
         self.assertEqual([1, 1, 3], [r['position'] for r in shown])
+
+    def test_queue_by_fair_share(self):
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.shares.FairShare.factors',
+            lambda share, now: {base.PROJECT: 0.3, base.OTHER_PROJECT: 0.2}))
+        # It had more, so it is behind; a project that had nothing is first.
+        self.queue(1, project_id='cc')
+        self.assertEqual(
+            [['s6'], ['s1', 's2', 's3'], ['s4'], ['s5'], ['s0']],
+            self.names('?all_projects=true', context=self.admin()))
+        shown = self.send('/os-gpu-leases/queue?all_projects=1').json
+        self.assertEqual([1, 2, 1, 3, 4], [
+            request['position'] for request in shown['gpu_queue']])
 
     def test_queue_positions_are_global_in_group(self):
         shown = self.send('/os-gpu-leases/queue').json['gpu_queue']

@@ -13,6 +13,8 @@
 
 """Who starts next, and who makes room, in the database."""
 
+import functools
+
 import fixtures
 
 from nova_gpu_lease.db import api
@@ -122,7 +124,9 @@ class OrderTest(base.TestCase):
             [request.uuid for request in api.requests_in(['QUEUED'])])
         self.assertEqual(
             {first.uuid: 1, between.uuid: 2, second.uuid: 3},
-            api.requests_positions(priorities.parse(['normal:0'])))
+            api.requests_positions(functools.partial(
+                priorities.queue_key,
+                classes=priorities.parse(['normal:0']))))
         original = api.lease_original('first')
         self.assertEqual(('EXPIRED', 'shelved', 'preempted', 'it made room'),
                          (original.state, original.end_action,

@@ -13,6 +13,8 @@
 
 """Requests in the database."""
 
+import functools
+
 import sqlalchemy as sa
 from sqlalchemy import orm
 
@@ -146,7 +148,7 @@ class RequestReadTest(base.TestCase):
         self.assertEqual(
             {requests[1].uuid: 1, requests[2].uuid: 1, requests[3].uuid: 1,
              requests[4].uuid: 2, requests[5].uuid: 2},
-            api.requests_positions({}))
+            api.requests_positions(lambda row: row.id))
 
     def test_positions_by_class_promise_and_age(self):
         wanted = [
@@ -161,8 +163,9 @@ class RequestReadTest(base.TestCase):
         # Whoever made room is where it was.
         again = self.queue(priority='normal', queue_group='a',
                            resumes=first.id)
-        positions = api.requests_positions(priorities.parse(
-            ['normal:0', 'urgent:9', 'spare:-1:preemptible']))
+        positions = api.requests_positions(functools.partial(
+            priorities.queue_key, classes=priorities.parse(
+                ['normal:0', 'urgent:9', 'spare:-1:preemptible'])))
         self.assertEqual(3, positions.pop(again.uuid))
         self.assertEqual(
             [requests[one].uuid for one in wanted],
