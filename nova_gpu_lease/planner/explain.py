@@ -22,6 +22,8 @@ from nova_gpu_lease.planner import matching
 from nova_gpu_lease.planner import model
 from nova_gpu_lease.planner import shadow
 
+RETRY = 'The last try to start failed; it is tried again soon.'
+
 
 class Names:
     """Names of the sets of requests that compete, which their aliases make.
@@ -61,29 +63,52 @@ def waits(plan):
     :param plan: a Round that has run.
     :returns: {request uuid: Wait}.
     """
-    state = plan.state
-    entries = sorted((entry for entry in state.line.entries.values()
-                      if entry.request.uuid not in plan.starts),
-                     key=plan.order)
+    promises = plan.state.promises
     found, ahead = {}, {}
     estimates = _Estimates(plan)
     why = _Why(plan)
-    for entry in entries:
-        request = entry.request
-        name = state.names.of(request.devices)
+    for entry, (name, number, duration, code, words) in _in_order(plan, why):
+        uuid = entry.request.uuid
+        if code is not None:
+            found[uuid] = model.Wait(code, words, name)
+            continue
+        promise = promises.get(uuid)
+        start = promise and promise.start
+        estimate = estimates.next(entry, name, number, duration, start)
+        expected = estimate if start is None else start
         behind = ahead.get(name, 0)
-        expected, promised = None, False
-        if request.uuid in state.promises:
-            expected = state.promises[request.uuid].start
-            promised = expected is not None
-        if not entry.group.idle and entry.group not in plan.lacking:
-            estimate = estimates.next(entry, name, expected)
-            expected = expected if promised else estimate
-            ahead[name] = behind + 1
-        found[request.uuid] = model.Wait(
-            *why.of(entry, behind, expected, promised), name, expected,
-            promised)
+        ahead[name] = behind + 1
+        code, words = why.of(entry, behind, expected, promise)
+        found[uuid] = model.Wait(code, words, name, expected,
+                                 start is not None)
     return found
+
+
+def _in_order(plan, why):
+    """All who wait, in the order of the queue.
+
+    What is the same for a group is worked out once: there are few of them.
+
+    :returns: an iterator of (Entry, (name of the set of its competitors,
+        number of devices of all its servers, length of its lease, code and
+        words or None and None where they depend on who is in front)).
+    """
+    entries, facts = [], {}
+    for group in plan.state.line.groups.values():
+        request = group.first
+        facts[group] = (
+            plan.state.names.of(request.devices),
+            request.num_servers * sum(request.devices.values()),
+            request.duration, *why.of_group(group))
+        order = -request.priority, -plan.state.factor(request)
+        for promised, some in ((False, group.promised),
+                               (True, group.entries)):
+            entries.extend(
+                (order[0], promised, order[1], entry.place, entry)
+                for entry in some if entry.request.uuid not in plan.starts)
+    # No two places are the same.
+    entries.sort()
+    return ((order[-1], facts[order[-1].group]) for order in entries)
 
 
 class _Why:
@@ -94,45 +119,49 @@ class _Why:
         self._clock = {}
         self._shapes = {}
 
-    def of(self, entry, behind, expected, promised):
-        """The code and the words for one request.
+    def of_group(self, group):
+        """The code and the words for those who are not simply in line."""
+        request = group.first
+        if request.held and not group.idle:
+            return None, None
+        if request.held:
+            return model.WAIT_RETRY, RETRY
+        if request.over_quota:
+            return model.WAIT_QUOTA, request.over_quota
+        if not group.ask.enough(request.num_servers, request.together):
+            return model.WAIT_RESOURCES, request.missing or (
+                'No host has enough room besides the devices.')
+        return None, None
+
+    def of(self, entry, behind, expected, promise):
+        """The code and the words for one request that is in line.
 
         :param behind: how many are in front of it.
         :param expected: when it starts, or None.
-        :param promised: whether at the latest, not about then.
+        :param promise: its Promise, or None.
         """
-        request, ask = entry.request, entry.ask
+        request = entry.request
         if request.held:
-            return (model.WAIT_RETRY,
-                    'The last try to start failed; it is tried again soon.')
-        if request.over_quota:
-            return model.WAIT_QUOTA, request.over_quota
-        shape = ask, request.num_servers, request.together
+            return model.WAIT_RETRY, RETRY
+        shape = entry.ask, request.num_servers, request.together
         if shape not in self._shapes:
             self._shapes[shape] = self._of_shape(entry)
         code, words = self._shapes[shape]
-        if code == model.WAIT_RESOURCES:
-            return code, request.missing or words
         if expected is None:
             words += ', start unknown until a server without an end goes'
         else:
-            words += ', %s %s' % ('expected' if promised else 'estimated',
-                                  self._time(expected))
+            words += (', expected ' if promise and promise.start is not None
+                      else ', estimated ') + self._time(expected)
         if behind:
             words += ', behind %d request%s' % (behind, 's'[:behind > 1])
-        late = self._plan.state.promises.get(request.uuid)
-        if late and late.late:
-            words += ', later than promised: ' + late.late
+        if promise and promise.late:
+            words += ', later than promised: ' + promise.late
         return code, words
 
     def _of_shape(self, entry):
-        request = entry.request
-        if not entry.ask.enough(request.num_servers, request.together):
-            return (model.WAIT_RESOURCES,
-                    'No host has enough room besides the devices.')
         is_free = self._plan.choose(entry, blind=True) is not None
         return (model.WAIT_BEHIND if is_free else model.WAIT_DEVICES,
-                'waiting for ' + need(request))
+                'waiting for ' + need(entry.request))
 
     def _time(self, time):
         minute = -(-time // 60)
@@ -183,19 +212,20 @@ class _Estimates:
         self._plan = plan
         self._sets = {}
 
-    def next(self, entry, name, promised):
+    def next(self, entry, name, number, duration, promised):
         """The estimate for the next request in the order of the queue.
 
         :param name: of the set of those it competes with.
+        :param number: of devices that it takes.
+        :param duration: of its lease; None never ends.
         :param promised: when it starts at the latest, or None.
         """
-        plan, request = self._plan, entry.request
-        if name not in self._sets:
-            self._sets[name] = _Fluid(plan, name)
-            if promised is None and name not in plan.state.promises:
+        devices = self._sets.get(name)
+        if devices is None:
+            devices = self._sets[name] = _Fluid(self._plan, name)
+            if promised is None and not self._plan.state.promises:
                 promised = self._first(entry)
-        number = request.num_servers * sum(request.devices.values())
-        return self._sets[name].take(number, request.duration, promised)
+        return devices.take(number, duration, promised)
 
     def _first(self, entry):
         """When a blocked head starts that has no promise."""
