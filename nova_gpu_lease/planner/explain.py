@@ -246,9 +246,9 @@ class _Fluid:
         self._now = plan.now
         self._time = plan.now
         self._free = sum(supply.free[aliases] for aliases in models)
-        self._ends = heapq.merge(*(supply.ends(aliases)
-                                   for aliases in models))
-        self._next = next(self._ends, None)
+        ends = [supply.ends(aliases) for aliases in models]
+        self._ends = ends[0] if len(ends) == 1 else list(heapq.merge(*ends))
+        self._index = 0
         self._mine = []
         for uuid, nodes in plan.starts.items():
             request = plan.state.line.entries[uuid].request
@@ -266,21 +266,31 @@ class _Fluid:
 
         :returns: the time, or None where not enough ever are.
         """
+        ends, index, mine = self._ends, self._index, self._mine
+        free, time, soon = self._free, self._time, self._now + board.OVERDUE
         # Nobody who waits starts now, whatever is free.
-        first = self._time == self._now and promised is None
-        while self._free < number or first:
+        first = time == self._now and promised is None
+        while free < number or first:
             first = False
-            if self._next and (not self._mine or
-                               self._next[0] <= self._mine[0][0]):
-                time, freed = self._next
-                self._next = next(self._ends, None)
-            elif self._mine:
-                time, freed = heapq.heappop(self._mine)
+            if index < len(ends) and (not mine or ends[index][0] < mine[0][0]):
+                then, _uuid, freed = ends[index]
+                index += 1
+            elif mine:
+                then, freed = heapq.heappop(mine)
             else:
-                return promised
-            self._time = max(time, self._now + board.OVERDUE, self._time)
-            self._free += freed
+                time = None
+                break
+            free += freed
+            if then > time:
+                time = then
+            if time < soon:
+                time = soon
+        self._free, self._index = free, index
+        if time is None:
+            return promised
+        self._time = time
         self._free -= number
-        time = self._time if promised is None else promised
+        if promised is not None:
+            time = promised
         self._put(max(time, self._now), duration, number)
         return time

@@ -49,31 +49,33 @@ class Supply:
 
     def begins(self, running, board):
         """A Running comes; what it has is not free already."""
-        models = board.models(running.devices)
-        self._held[running.uuid] = running.ends_at
-        if running.ends_at is not None:
-            for model, number in models.items():
-                self._fresh.setdefault(model, []).append(
-                    (running.ends_at, running.uuid, number))
+        if running.ends_at is None:
+            return
+        models = self._held[running.uuid] = {
+            model: (running.ends_at, running.uuid, number) for model, number
+            in board.models(running.devices).items()}
+        for model, end in models.items():
+            # Sorted only when somebody asks.
+            self._fresh.setdefault(model, {})[running.uuid] = end
 
     def ended(self, uuid):
         """A Running goes; what it has is not free thereby."""
-        self._held.pop(uuid)
+        for model, end in self._held.pop(uuid, {}).items():
+            if self._fresh.get(model, {}).pop(uuid, None) is None:
+                ends = self._ends[model]
+                del ends[bisect.bisect_left(ends, end)]
 
     def ends(self, model):
         """When devices of a model come free.
 
-        :returns: an iterator of (time, how many), in order of time.
+        :returns: a list of (time, uuid of a Running, how many), in order.
         """
         ends = self._ends.setdefault(model, [])
-        fresh = self._fresh.pop(model, ())
+        fresh = self._fresh.pop(model, {})
         if len(fresh) <= FEW:
-            for end in fresh:
+            for end in fresh.values():
                 bisect.insort(ends, end)
         else:
-            # Those that are gone by now are left out on this occasion.
-            ends[:] = sorted(filter(self._is_held, [*ends, *fresh]))
-        return ((end[0], end[2]) for end in ends if self._is_held(end))
-
-    def _is_held(self, end):
-        return self._held.get(end[1]) == end[0]
+            ends.extend(fresh.values())
+            ends.sort()
+        return ends
