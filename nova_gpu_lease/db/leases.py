@@ -18,6 +18,7 @@ payload and secrets. Lists are in :mod:`nova_gpu_lease.db.lease_list`.
 """
 
 import datetime
+import functools
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -206,6 +207,24 @@ def waiting_count(session, project_id):
             Lease.state == states.LEASE_QUEUED)).scalar_one()
 
 
+@functools.cache
+def _scheduling_view():
+    """The statement; making it takes longer than what it asks."""
+    # One row, whether there is a plan or a lease or neither.
+    given = sa.select(
+        sa.literal(_rows.PLAN_ID).label('plan_id'),
+        sa.bindparam('server_id', type_=sa.String).label('server_id')
+    ).subquery()
+    current = orm.aliased(Lease)
+    return (
+        select().add_columns(models.Plan.reservations, models.Plan.ends)
+        .select_from(given)
+        .outerjoin(models.Plan, models.Plan.id == given.c.plan_id)
+        .outerjoin(current, current.current_server_id == given.c.server_id)
+        .outerjoin(Lease, Lease.request_id == current.request_id)
+        .order_by(Lease.id))
+
+
 @_engine.reader
 def scheduling_view(session, server_id):
     """What filter and weigher need to know, in one statement.
@@ -215,17 +234,8 @@ def scheduling_view(session, server_id):
         leases of that one's request (itself too), and the reservations and
         ends as plan_save() left them, see models.Plan.
     """
-    # One row, whether there is a plan or a lease or neither.
-    given = sa.select(sa.literal(_rows.PLAN_ID).label('plan_id'),
-                      sa.literal(server_id).label('server_id')).subquery()
-    current = orm.aliased(Lease)
     rows = session.execute(
-        select().add_columns(models.Plan.reservations, models.Plan.ends)
-        .select_from(given)
-        .outerjoin(models.Plan, models.Plan.id == given.c.plan_id)
-        .outerjoin(current, current.current_server_id == given.c.server_id)
-        .outerjoin(Lease, Lease.request_id == current.request_id)
-        .order_by(Lease.id)).all()
+        _scheduling_view(), {'server_id': server_id}).all()
     gang = [row[0] for row in rows if row[0] is not None]
     mine = [lease for lease in gang if lease.current_server_id == server_id]
     return (mine[0] if mine else None, gang, rows[0].reservations or {},

@@ -13,8 +13,6 @@
 
 """Which of the hosts that pass is best for a server with or without a GPU."""
 
-import collections
-
 from nova.scheduler import utils
 from nova.scheduler import weights
 
@@ -135,7 +133,8 @@ def _free(hosts, asked):
 
 
 def _sum(counts):
-    total = collections.Counter()
+    total = {}
     for some in counts:
-        total.update(some)
+        for model, number in some.items():
+            total[model] = total.get(model, 0) + number
     return total

@@ -95,14 +95,12 @@ def _slice(source, first, folder):
     return target
 
 
-def make(name, keep, folder=None):
+def make(name, folder=None):
     """Make one run.
 
     :param name: of RUNS.
-    :param keep: called with the name and the result after each policy, which
-        may take minutes.
     :param folder: of the traces.
-    :returns: the session.
+    :returns: its result, and the session.
     """
     run = RUNS[name]
     folder = trace.folder(folder)
@@ -116,9 +114,8 @@ def make(name, keep, folder=None):
             run['how'])
         if run['compare']:
             one.compare_with(run['compare'])
-    about = report.about(['acceptance', name])
-    one.run(lambda: keep(name, {**about, **run, **one.figures()}))
-    return one
+    one.run()
+    return {**report.about(['acceptance', name]), **run, **one.figures()}, one
 
 
 def _load():
@@ -153,16 +150,6 @@ def _markdown(results):
     return '\n\n'.join(parts) + '\n'
 
 
-def _keep(name, result):
-    """Put a result into the two files."""
-    RESULTS.mkdir(exist_ok=True)
-    # Others may have been made meanwhile.
-    results = _load()
-    results['runs'][name] = result
-    report.save(RESULTS / 'replay.json', results)
-    report.schema.write_text(RESULTS / 'replay.md', _markdown(results))
-
-
 def main(argv=None):
     """Make runs and keep their results.
 
@@ -179,7 +166,13 @@ def main(argv=None):
         if name not in RUNS:
             raise errors.PerfError("There is no run '%s'; there are %s." % (
                 name, ', '.join(RUNS)))
-        one = make(name, _keep, args.traces)
+        result, one = make(name, args.traces)
         print('%s\n\n%s\n' % (name, one.table()), flush=True)
         broken = broken or one.broken()
+        RESULTS.mkdir(exist_ok=True)
+        # Others may have been made meanwhile.
+        results = _load()
+        results['runs'][name] = result
+        report.save(RESULTS / 'replay.json', results)
+        report.schema.write_text(RESULTS / 'replay.md', _markdown(results))
     return int(broken)

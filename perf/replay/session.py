@@ -58,11 +58,8 @@ class Session:
             raise errors.PerfError("'%s' of %s holds no starts: %s" % (
                 column, self._path, error))
 
-    def run(self, after=lambda: None):
-        """Replay all; a bar on the standard error output shows how far.
-
-        :param after: called after each policy.
-        """
+    def run(self):
+        """Replay all; a bar on the standard error output shows how far."""
         with progress.Progress(len(self._policies)) as shown:
             shown.plan(len(self.jobs))
             for name, policy in self._policies.items():
@@ -77,7 +74,6 @@ class Session:
                         shown.done)
                 self._seconds[name] = round(time.monotonic() - begin, 1)
                 shown.line('%s: %.1f s' % (name, self._seconds[name]))
-                after()
 
     def _figures(self, name):
         found = (fill.figures(self._fills[name]) if self._how == 'fill'
@@ -93,14 +89,14 @@ class Session:
         found = {'jobs': len(self.jobs),
                  'gpus': sum(host.gpus for host in self._hosts),
                  'policies': {name: self._figures(name)
-                              for name in self._seconds}}
+                              for name in self._policies}}
         for replay in self.replays.values():
             found['left_out_rows'] = replay.left_out
         return found
 
     def table(self):
         """The figures for a person."""
-        found = {name: self._figures(name) for name in self._seconds}
+        found = {name: self._figures(name) for name in self._policies}
         if self._how == 'fill':
             return report.fill_table(found)
         text = report.waits_table(found)

@@ -107,7 +107,7 @@ def _save(path, found):
     """Merge what was found into the file of results."""
     from perf.scheduler import machine
     results = ranges.read_json(path) if path.exists() else {}
-    results.update(found)
+    _merge(results, found)
     runs = results.setdefault('runs', {})
     for part in found:
         runs[part] = {
@@ -116,6 +116,15 @@ def _save(path, found):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + '\n',
                     encoding='utf-8')
+
+
+def _merge(old, new):
+    """Put what is new in place of what is old, figure by figure."""
+    for name, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(name), dict):
+            _merge(old[name], value)
+        else:
+            old[name] = value
 
 
 def main(argv=None):

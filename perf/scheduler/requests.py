@@ -30,9 +30,9 @@ from nova_gpu_lease.planner import score
 from perf.scheduler import cloud
 
 #: Pairs of rounds of one case, and after how many
-#: CPU seconds three of them are enough.
-ROUNDS = 15
-SECONDS = 20
+#: CPU seconds five of them are enough.
+ROUNDS = 11
+SECONDS = 8
 #: What is scheduled: a server without a GPU; one with, while nobody waits and
 #: while others do; the same where every host has free GPUs of the model, so
 #: that all pass; one whose lease is being built; one that is moved.
@@ -89,7 +89,7 @@ def _compare(stock, ours, case, size, statements):
     begun = time.process_time()
     counted = statements.count
     while len(times['ours']) < ROUNDS and (
-            len(times['ours']) < 3 or time.process_time() - begun < SECONDS):
+            len(times['ours']) < 5 or time.process_time() - begun < SECONDS):
         turns = [('stock', stock), ('ours', ours)]
         random.shuffle(turns)
         for name, scheduler in turns:
