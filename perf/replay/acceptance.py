@@ -95,12 +95,14 @@ def _slice(source, first, folder):
     return target
 
 
-def make(name, folder=None):
+def make(name, keep, folder=None):
     """Make one run.
 
     :param name: of RUNS.
+    :param keep: called with the name and the result after each policy, which
+        may take minutes.
     :param folder: of the traces.
-    :returns: its result, and the session.
+    :returns: the session.
     """
     run = RUNS[name]
     folder = trace.folder(folder)
@@ -114,8 +116,9 @@ def make(name, folder=None):
             run['how'])
         if run['compare']:
             one.compare_with(run['compare'])
-    one.run()
-    return {**report.about(['acceptance', name]), **run, **one.figures()}, one
+    about = report.about(['acceptance', name])
+    one.run(lambda: keep(name, {**about, **run, **one.figures()}))
+    return one
 
 
 def _load():
@@ -150,6 +153,16 @@ def _markdown(results):
     return '\n\n'.join(parts) + '\n'
 
 
+def _keep(name, result):
+    """Put a result into the two files."""
+    RESULTS.mkdir(exist_ok=True)
+    # Others may have been made meanwhile.
+    results = _load()
+    results['runs'][name] = result
+    report.save(RESULTS / 'replay.json', results)
+    report.schema.write_text(RESULTS / 'replay.md', _markdown(results))
+
+
 def main(argv=None):
     """Make runs and keep their results.
 
@@ -166,13 +179,7 @@ def main(argv=None):
         if name not in RUNS:
             raise errors.PerfError("There is no run '%s'; there are %s." % (
                 name, ', '.join(RUNS)))
-        result, one = make(name, args.traces)
+        one = make(name, _keep, args.traces)
         print('%s\n\n%s\n' % (name, one.table()), flush=True)
         broken = broken or one.broken()
-        RESULTS.mkdir(exist_ok=True)
-        # Others may have been made meanwhile.
-        results = _load()
-        results['runs'][name] = result
-        report.save(RESULTS / 'replay.json', results)
-        report.schema.write_text(RESULTS / 'replay.md', _markdown(results))
     return int(broken)

@@ -58,8 +58,11 @@ class Session:
             raise errors.PerfError("'%s' of %s holds no starts: %s" % (
                 column, self._path, error))
 
-    def run(self):
-        """Replay all; a bar on the standard error output shows how far."""
+    def run(self, after=lambda: None):
+        """Replay all; a bar on the standard error output shows how far.
+
+        :param after: called after each policy.
+        """
         with progress.Progress(len(self._policies)) as shown:
             shown.plan(len(self.jobs))
             for name, policy in self._policies.items():
@@ -74,6 +77,7 @@ class Session:
                         shown.done)
                 self._seconds[name] = round(time.monotonic() - begin, 1)
                 shown.line('%s: %.1f s' % (name, self._seconds[name]))
+                after()
 
     def _figures(self, name):
         found = (fill.figures(self._fills[name]) if self._how == 'fill'
@@ -89,14 +93,14 @@ class Session:
         found = {'jobs': len(self.jobs),
                  'gpus': sum(host.gpus for host in self._hosts),
                  'policies': {name: self._figures(name)
-                              for name in self._policies}}
+                              for name in self._seconds}}
         for replay in self.replays.values():
             found['left_out_rows'] = replay.left_out
         return found
 
     def table(self):
         """The figures for a person."""
-        found = {name: self._figures(name) for name in self._policies}
+        found = {name: self._figures(name) for name in self._seconds}
         if self._how == 'fill':
             return report.fill_table(found)
         text = report.waits_table(found)
