@@ -211,7 +211,8 @@ class Policy:
     :ivar queue_policy: ``fifo``, ``backfill`` or ``conservative``.
     :ivar reservation_depth: how many blocked requests are promised a start.
     :ivar backfill_order: in which order others are tried behind them:
-        ``age`` or ``shortest`` (lease first).
+        ``age``, ``shortest`` (lease first), or ``aged``, in between: by the
+        time they came plus a quarter of their lease.
     :ivar host_order: name of the order of the nodes in score.ORDERS.
     :ivar preempt_grace: seconds from the decision to end a preemptible lease
         early until its devices are free: the grace period and the time to

@@ -34,7 +34,7 @@ from perf.replay import session
 from perf.replay import trace
 
 RESULTS = trace.OWN_FOLDER.parents[1] / 'results'
-_PEERS = 'easy,backfill,sjf'
+_PEERS = 'easy,backfill,backfill:order=aged,sjf'
 _MONTH = 28 * 86400
 
 
@@ -58,7 +58,7 @@ RUNS = {
     'sdsc-easy': _replay('sdsc_sp2_5k_requested', '128x1', 'requested_s',
                          'easy', compare='ref_easy_start_s'),
     'sdsc-backfill': _replay('sdsc_sp2_5k_requested', '128x1', 'requested_s',
-                             'easy,backfill'),
+                             'easy,backfill,backfill:order=aged'),
     'philly-fifo': _replay('philly_oct28d_ref80x8', '80x8', 'duration_s',
                            'fifo', compare='ref_fifo_start_s'),
     'october-80': _replay('philly_oct28d_lease', '80x8', 'lease_s', _PEERS),
@@ -71,7 +71,7 @@ RUNS = {
     'november-48': _replay('philly_full', '48x8', 'lease_s', _PEERS,
                            first=4800559),
     'october-80-held': _replay('philly_oct28d_lease', '80x8', 'lease_s',
-                               'easy,backfill', 'held'),
+                               'easy,backfill,backfill:hosts=pack', 'held'),
     'openb-fill': _replay(
         'openb_gpuspec33', 'hosts_openb2023.csv', 'duration_s',
         'backfill,backfill:hosts=pack,backfill:hosts=scarce,'

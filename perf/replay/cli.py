@@ -34,8 +34,8 @@ other commands:
   python -m perf.replay acceptance [RUN ...]     the runs of perf/results
   python -m perf.replay check [RESULTS [RANGES]] hold them against ranges
 
-policies: a name, with changes such as backfill:depth=4 or
-backfill:hosts=pack; order=age|shortest is who is tried behind a blocked head
+policies: a name, with changes such as backfill:depth=4, backfill:hosts=pack or
+backfill:order=age|aged|shortest (who is tried behind a blocked head)
 '''
 
 

@@ -16,6 +16,7 @@
 import dataclasses
 
 from nova_gpu_lease import planner
+from nova_gpu_lease.planner import backfill
 from nova_gpu_lease.planner import score
 from perf.gpu import errors
 
@@ -70,10 +71,10 @@ def _change(policy, text):
     key, _, value = text.partition('=')
     if key == 'depth' and value.isdigit():
         return dataclasses.replace(policy, reservation_depth=int(value))
-    if key == 'order' and value in ('age', 'shortest'):
+    if key == 'order' and value in backfill.WEIGHTS:
         return dataclasses.replace(policy, backfill_order=value)
     if key == 'hosts' and value in score.ORDERS:
         return dataclasses.replace(policy, host_order=value)
     raise errors.PerfError(
-        "'%s' changes no policy; depth=NUMBER, order=age, order=shortest and "
-        'hosts=%s do.' % (text, '|'.join(score.ORDERS)))
+        "'%s' changes no policy; depth=NUMBER, order=%s and hosts=%s do." % (
+            text, '|'.join(backfill.WEIGHTS), '|'.join(score.ORDERS)))

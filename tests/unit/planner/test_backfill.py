@@ -77,6 +77,15 @@ class EasyTest(base.TestCase):
             *others, policy=planner.Policy(
                 'backfill', backfill_order='age')).starts))
 
+    def test_aged_lease_is_passed_by_few(self):
+        aged = planner.Policy('backfill', backfill_order='aged')
+        for queued_at, first in ((2, 'young'), (4, 'old')):
+            # A lease shorter by 8 is worth two seconds of waiting.
+            self.assertEqual([first], list(self.plan(
+                waiting('old', duration=38, queued_at=1),
+                waiting('young', duration=30, queued_at=queued_at),
+                policy=aged).starts))
+
     def test_depth_is_for_each_set_of_competitors(self):
         nodes = {'n1': node(1), 'n2': planner.Node('h2', (planner.Pool(
             't4', 1, frozenset(['t4']), 2),))}

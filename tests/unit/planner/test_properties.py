@@ -28,7 +28,7 @@ POLICIES = st.builds(
     planner.Policy, queue_policy=st.sampled_from(
         ['fifo', 'backfill', 'backfill', 'conservative']),
     reservation_depth=st.integers(1, 3),
-    backfill_order=st.sampled_from(['age', 'shortest']),
+    backfill_order=st.sampled_from(['age', 'aged', 'shortest']),
     host_order=st.sampled_from(['default', 'pack', 'scarce', 'reference']))
 
 
