@@ -56,6 +56,13 @@ def clouds(draw, aliases=('a', 'b')):
     return nodes
 
 
+def _slots(node, amounts):
+    """How many servers an empty node has room for, as a survey says it."""
+    if node.room is None or amounts is None:
+        return 8
+    return min(8, node.room['MEMORY_MB'] // amounts['MEMORY_MB'])
+
+
 @st.composite
 def histories(draw, priorities=(0,), endless=False, preemptible=(False,)):
     """A tuple of {node uuid: Node} and a list of Arrival."""
@@ -63,13 +70,14 @@ def histories(draw, priorities=(0,), endless=False, preemptible=(False,)):
     lengths = st.integers(1, 40)
     result = []
     for number in range(draw(st.integers(1, 12))):
+        amounts = draw(st.none() | st.just({'MEMORY_MB': 2}))
         waiting = planner.Waiting(
             'r%02d' % number, draw(st.sampled_from([1, 1, 1, 2, 3])),
             draw(st.dictionaries(st.sampled_from(['a', 'b']),
                                  st.integers(1, 3), min_size=1, max_size=2)),
-            dict.fromkeys(draw(st.sets(st.sampled_from(sorted(nodes)),
-                                       min_size=1)), 8),
-            amounts=draw(st.none() | st.just({'MEMORY_MB': 2})),
+            {uuid: _slots(nodes[uuid], amounts) for uuid in sorted(draw(
+                st.sets(st.sampled_from(sorted(nodes)), min_size=1)))},
+            amounts=amounts,
             together=draw(st.sampled_from([False, False, True])),
             duration=draw(st.none() | lengths if endless else lengths),
             priority=draw(st.sampled_from(priorities)),
