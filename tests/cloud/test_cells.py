@@ -23,6 +23,9 @@ from tests.cloud import ledger
 class CellsTest(base.CloudTestCase):
 
     UP = {'hosts': 2, 'gpus_per_host': 2, 'cells': 2}
+    # Hosts whose cell conductor is away cannot report; on a slow machine they
+    # would be down before the client has asked for a server.
+    SET = ('DEFAULT.service_down_time=300',)
     CELLS = {'host1': 'nova', 'host2': 'nova_cell2'}
 
     def _fill(self, **leases):

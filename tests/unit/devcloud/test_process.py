@@ -87,8 +87,9 @@ class ProcessesTest(base.BaseTestCase):
     def test_kill_ends_a_daemon_that_left_the_session(self):
         self.processes.start(self.service('setsid', '-f', 'sleep', '1000'))
         self.wait_until(lambda: not self.processes.leader('sleeper'))
-        self.assertEqual(1, len(self.processes.find('sleeper')))
-        self.assertEqual(1, len(self.processes.find()))
+        # It has no environment for a moment, while it becomes "sleep".
+        self.wait_until(lambda: len(self.processes.find('sleeper')) == 1)
+        self.wait_until(lambda: len(self.processes.find()) == 1)
         self.processes.kill()
         self.assertEqual([], self.processes.find())
 
