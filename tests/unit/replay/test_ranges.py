@@ -85,3 +85,13 @@ class RangesTest(base.BaseTestCase):
         status = ranges.main([str(self.folder / 'none'),
                               str(self.folder / 'none')])
         self.assertEqual(2, status)
+
+    def test_committed_figures(self):
+        folder = pathlib.Path(ranges.__file__).parent / 'results'
+        for results in folder.glob('*.json'):
+            limits = results.with_name(results.stem + '-ranges.json')
+            if limits.exists():
+                found = ranges.check(ranges.read_json(results),
+                                     ranges.load(limits))
+                self.assertEqual([], [str(finding) for finding in found
+                                      if not finding.holds])
