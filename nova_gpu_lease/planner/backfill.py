@@ -35,20 +35,19 @@ OVERTAKEN = 'a request of a higher class came'
 
 
 class Backfill(rounds.Round):
-    """queue_policy = backfill, and conservative."""
+    """queue_policy = backfill."""
 
     def __init__(self, state, now):
         """See Round."""
         super().__init__(state, now)
         policy = state.policy
-        self._depth = (board.AFTER if policy.queue_policy == 'conservative'
-                       else policy.reservation_depth)
+        self.depth = policy.reservation_depth
         #: How many seconds of waiting weigh as much as one of the lease.
         self._weight = WEIGHTS[policy.backfill_order]
         #: {name of a set of competing requests: how many are protected}.
         self._blocked = {}
         #: {Board: None}: those with something booked, in a fixed order.
-        self._booked = {}
+        self.booked = {}
         #: {Board: {(Ask, how many bookings are met): number of servers}}.
         self._rooms = {}
         #: Names of the sets in which a higher class took its share.
@@ -97,9 +96,7 @@ class Backfill(rounds.Round):
             # Its own booking is gone for now: it may find what those before
             # it did not.
             self._failed.clear()
-            if not entry.request.held and self.try_start(entry):
-                continue
-            if self._promise(entry):
+            if self.look_again(entry, old[entry]):
                 promise = self.state.promises[entry.request.uuid]
                 broken = broken or _is_later(promise, old[entry])
                 shares[entry] = self.book(entry, promise)
@@ -112,6 +109,16 @@ class Backfill(rounds.Round):
                 self.book(entry, self.state.promises[entry.request.uuid])
         for entry in waiting:
             self._count(entry.group)
+
+    def look_again(self, entry, old):
+        """Start a request, or renew what it was promised.
+
+        :param old: its Promise, which is not booked now.
+        :returns: whether it waits on, with a promise.
+        """
+        if not entry.request.held and self.try_start(entry):
+            return False
+        return self._promise(entry)
 
     def _count(self, group):
         name = self.name(group)
@@ -153,7 +160,7 @@ class Backfill(rounds.Round):
         length = board.AFTER if request.duration is None else request.duration
         found = shadow.find(
             ask, request.num_servers, request.together, length, self.now,
-            self._booked, lambda room: self.state.gangs.choose(
+            self.booked, lambda room: self.state.gangs.choose(
                 self.state.boards, request, room))
         if found:
             return found
@@ -187,7 +194,7 @@ class Backfill(rounds.Round):
                 share = board.Share(request.uuid, entry.ask, count, start,
                                     end)
                 one.booked.append(share)
-                self._booked[one] = None
+                self.booked[one] = None
                 self.changed(one)
                 placed.append((one, share))
         return placed
@@ -197,7 +204,7 @@ class Backfill(rounds.Round):
             one.booked.remove(share)
             self.changed(one)
             if not one.booked:
-                del self._booked[one]
+                del self.booked[one]
 
     # Those in front
 
@@ -212,7 +219,7 @@ class Backfill(rounds.Round):
         heapq.heapify(heap)
         while heap:
             _key, group = heap[0]
-            if self._blocked.get(self.name(group), 0) >= self._depth:
+            if self._blocked.get(self.name(group), 0) >= self.depth:
                 rest.append(group)
                 heapq.heappop(heap)
                 continue
@@ -277,10 +284,10 @@ class Backfill(rounds.Round):
     def _until_booked(self, entry):
         """{Board: None} where a request is gone before the others come."""
         ends_at = entry.ends_at(self.now)
-        if ends_at is None or not self._booked:
+        if ends_at is None or not self.booked:
             return {}
         return dict.fromkeys(sorted(
-            (one for one in self._booked if entry.ask.is_free(one) and all(
+            (one for one in self.booked if entry.ask.is_free(one) and all(
                 share.start >= ends_at for share in one.booked)),
             key=lambda one: (one.left(entry.ask.devices), one.number)))
 

@@ -20,6 +20,7 @@ import bisect
 import collections
 import dataclasses
 import itertools
+import operator
 
 from nova_gpu_lease.planner import later
 from nova_gpu_lease.planner import matching
@@ -28,6 +29,9 @@ from nova_gpu_lease.planner import score
 #: These are needed wherever boards are.
 BEFORE, AFTER, OVERDUE = later.BEFORE, later.AFTER, later.OVERDUE
 Share = later.Share
+_TIME = operator.itemgetter(0)
+#: Numbers the changes of all boards.
+_changes = itertools.count(1)
 
 
 class Board:
@@ -38,6 +42,7 @@ class Board:
     :ivar asks: the Asks that have it among their nodes.
     :ivar begun: the Shares that this plan starts.
     :ivar booked: the Shares that this plan promises.
+    :ivar stamp: number of its last change, also of what is booked for long.
     :ivar kept: aliases of which no later request gets a device.
     """
 
@@ -51,6 +56,7 @@ class Board:
         self._ends = []
         self._taken = {}
         self._era = None
+        self.stamp = next(_changes)
         self.set(node)
 
     def set(self, node):
@@ -119,8 +125,14 @@ class Board:
                 for share in self.begun])
         return self._era
 
+    @staticmethod
+    def changes():
+        """The number of the last change of any Board, or one after it."""
+        return next(_changes)
+
     def touch(self):
-        """Have every Ask look at it again."""
+        """Have everybody look at it again."""
+        self.stamp = next(_changes)
         for ask in self.asks:
             ask.dirty.add(self)
             ask.unready.add(self)
@@ -227,11 +239,6 @@ class Board:
                 highest = count
         return steps
 
-    def ends(self):
-        """The times at which something here ends, without those booked."""
-        return [time for time, _uuid in self._ends] + [
-            share.end for share in self.begun if share.end != AFTER]
-
     def at(self, ask, time, now, without=()):
         """How many could be here at a time, besides those booked.
 
@@ -253,6 +260,34 @@ class Board:
             if share.start <= time < share.end:
                 view.come(share)
         return view.most(ask)
+
+    def profile(self, ask, now):
+        """How many could be here from now on, besides those booked.
+
+        :returns: a list of (time, how many from then on), in order of time.
+        """
+        view = later.View(self)
+        events = [(max(end, now + OVERDUE), view.ended, uuid)
+                  for end, uuid in self._ends]
+        events += [(share.end, view.ended, share) for share in self.begun]
+        for share in self.booked:
+            if share.start > now:
+                events.append((share.start, view.come, share))
+            elif share.end > now:
+                view.come(share)
+            if share.end > now:
+                events.append((share.end, view.leave, share))
+        events.sort(key=_TIME)
+        points = [(now, view.most(ask))]
+        for time, some in itertools.groupby(events, _TIME):
+            if time == AFTER:
+                break
+            for _time, change, one in some:
+                change(one)
+            count = view.most(ask)
+            if count != points[-1][1]:
+                points.append((time, count))
+        return points
 
     def during(self, ask, now, end):
         """How many could be here from now on until an end."""

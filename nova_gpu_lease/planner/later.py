@@ -99,6 +99,11 @@ class View:
         self._others += share.count
         self._add(share, 1)
 
+    def leave(self, share):
+        """Without it again."""
+        self._others -= share.count
+        self._add(share, -1)
+
     def _add(self, share, sign):
         for alias, number in share.ask.devices.items():
             taken = self._taken.get(alias, 0) + sign * number * share.count

@@ -30,12 +30,15 @@ class Entry:
         where it was in what was handed in.
     :ivar ask: the Ask of one of its servers.
     :ivar group: its Group.
+    :ivar checked: number of the change of Boards up to which is known that
+        it finds nothing better than what it was promised.
     """
 
     request: object
     place: tuple
     ask: object
     group: object = None
+    checked: int = 0
 
     def ends_at(self, now):
         """When it would end if it started now; None is never."""

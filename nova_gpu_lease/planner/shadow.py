@@ -29,7 +29,7 @@ from nova_gpu_lease.planner import board
 _WHEN = operator.itemgetter(0, 1)
 
 
-def find(ask, count, together, length, now, booked, near=None):
+def find(ask, count, together, length, now, booked, near=None, only=None):
     """The first time at which servers can be somewhere for their length.
 
     :param ask: the Ask of one of them.
@@ -41,13 +41,17 @@ def find(ask, count, together, length, now, booked, near=None):
     :param near: a function of all that can be used, an iterable of (Board,
         number of servers), those that are free last first, that returns those
         to use, {Board: number of servers}, or None: the first.
+    :param only: Boards; look at no others.
     :returns: a tuple of the time and {Board: number of servers}, or None
         where not enough ends.
     """
+    if only is not None:
+        booked = only
     booked = [one for one in booked if one in ask.possible]
-    sources = [_unbooked(ask, now, {one.number for one in booked})]
-    sources += [_around(ask, one, length, now) for one in booked]
-    events = heapq.merge(*sources) if booked else sources[0]
+    sources = [_around(ask, one, length, now) for one in booked]
+    if only is None:
+        sources.append(_unbooked(ask, now, {one.number for one in booked}))
+    events = heapq.merge(*sources) if booked else itertools.chain(*sources)
     found, total = {}, 0
     for (time, drop), some in itertools.groupby(events, _WHEN):
         enough = False
@@ -101,32 +105,25 @@ def _around(ask, one, length, now):
     :returns: an iterator of (time, whether it is less from right after that
         time on, number of the Board, how many more), in order of time.
     """
-    events = {(now, 0)}
-    for time in one.ends():
-        events.add((max(time, now + board.OVERDUE), 0))
-    for share in one.booked:
-        if share.end > now:
-            events.add((share.end, 0))
-        # A server that starts later than that is not gone in time.
-        if share.start - length >= now:
-            events.add((share.start - length, 1))
+    points = one.profile(ask, now)
+    events = [(now, 0)]
+    before = points[0][1]
+    for time, count in points[1:]:
+        if count > before:
+            events.append((time, 0))
+        elif time - length >= now:
+            # A server that starts later than that is not gone in time.
+            events.append((time - length, 1))
+        before = count
     before = 0
     for time, drop in sorted(events):
-        if time == board.AFTER:
-            break
-        count = _least(ask, one, time, drop, length, now)
-        if count != before:
-            yield time, drop, one.number, count - before
-            before = count
-
-
-def _least(ask, one, time, drop, length, now):
-    """How many servers can be on a Board from a time on for their length."""
-    end = time + length
-    times = {time}.union(
-        share.start for share in one.booked if time < share.start and (
-            share.start <= end if drop else share.start < end))
-    return min(one.at(ask, when, now) for when in times)
+        end = time + length
+        least = min([count for (when, count), then in zip(
+            points, [*(when for when, _count in points[1:]), board.AFTER])
+            if then > time and (when < end or drop and when == end)])
+        if least != before:
+            yield time, drop, one.number, least - before
+            before = least
 
 
 def without_end(ask, count, together, old):

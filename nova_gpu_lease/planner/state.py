@@ -19,6 +19,7 @@ import dataclasses
 from nova_gpu_lease.planner import ask
 from nova_gpu_lease.planner import backfill
 from nova_gpu_lease.planner import board
+from nova_gpu_lease.planner import conservative
 from nova_gpu_lease.planner import explain
 from nova_gpu_lease.planner import fifo
 from nova_gpu_lease.planner import gangs
@@ -29,6 +30,9 @@ from nova_gpu_lease.planner import supply
 
 #: Kinds of servers that nobody asks for any more and that are kept in mind.
 SPARE_ASKS = 64
+#: What makes a plan, by the queue_policy.
+KINDS = {'fifo': fifo.Fifo, 'backfill': backfill.Backfill,
+         'conservative': conservative.Conservative}
 #: Objects that are known to be equal to others.
 SAME = 4096
 
@@ -100,7 +104,7 @@ class State:
         """A request leaves the queue: it starts, or was given up."""
         self._forget(self.line.entries[uuid])
         self.line.remove(uuid, uuid in self.promises)
-        self.promises.pop(uuid, None)
+        self._let_go(uuid)
 
     def set_usage(self, usage):
         """Other fair share factors: {project id: 0 to 1}, or None."""
@@ -230,19 +234,23 @@ class State:
         :returns: a Plan. Its promises are kept for the next one.
         """
         self._refresh()
-        kind = (fifo.Fifo if self.policy.queue_policy == 'fifo'
-                else backfill.Backfill)
-        return kind(self, now).plan(explain)
+        return KINDS[self.policy.queue_policy](self, now).plan(explain)
 
     def promise(self, uuid, promise):
         """Give a request a Promise, or with None take it back."""
         had = uuid in self.promises
         if promise is None:
-            self.promises.pop(uuid, None)
+            self._let_go(uuid)
         else:
             self.promises[uuid] = promise
         if had != (promise is not None):
             self.line.promise(uuid, promise is not None)
+
+    def _let_go(self, uuid):
+        promise = self.promises.pop(uuid, None)
+        for node in promise.nodes if promise else ():
+            if node in self.boards:
+                self.boards[node].touch()
 
     def factor(self, request):
         """The fair share factor of a request, 0 to 1."""
