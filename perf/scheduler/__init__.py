@@ -13,5 +13,5 @@
 
 ``python -m perf.scheduler run`` measures requests through Nova's scheduler
 and the planner, ``latency`` the way from a freed GPU to the next build on a
-devcloud, ``check`` holds results against ranges.json.
+devcloud, ``check`` holds results against scheduler-ranges.json.
 """

@@ -22,9 +22,8 @@ import tempfile
 from perf.gpu import errors
 from perf import ranges
 
-FOLDER = pathlib.Path(__file__).parent
-RESULTS = FOLDER.parent / 'results' / 'scheduler.json'
-RANGES = FOLDER / 'ranges.json'
+RESULTS = pathlib.Path(__file__).parents[1] / 'results' / 'scheduler.json'
+RANGES = RESULTS.with_name('scheduler-ranges.json')
 PARTS = ('requests', 'planner')
 
 

@@ -35,11 +35,15 @@ def measure(sizes, progress):
 
     :param sizes: numbers of hosts.
     :param progress: a function that is told what is measured now.
-    :returns: {'full_s', 'event_median_s' and 'event_p95_s': {size: CPU
-        seconds}, 'growth': {each of these: by which power of the size it
-        grows from the smallest to the largest}}.
+    :returns: {'full_s', 'event_median_s', 'event_p95_s', 'reasons_median_s'
+        and 'reasons_p95_s': {size: CPU seconds}, 'growth': {each of these: by
+        which power of the size it grows from the smallest to the largest}}.
+        An event is one with the plan after it: who starts. With reasons the
+        plan also says of everybody else why he waits and until when.
     """
-    found = {'full_s': {}, 'event_median_s': {}, 'event_p95_s': {}}
+    found = {name: {} for name in (
+        'full_s', 'event_median_s', 'event_p95_s', 'reasons_median_s',
+        'reasons_p95_s')}
     for size in sizes:
         progress('planner: %d requests on %d hosts' % (size, size))
         rng = random.Random(size)
@@ -48,9 +52,9 @@ def measure(sizes, progress):
         found['full_s'][str(size)] = statistics.median(
             _timed(lambda: planner.plan(waiting, nodes, running, NOW, POLICY))
             for _ in range(FULL_ROUNDS))
-        times = _events(nodes, running, waiting, rng)
-        found['event_median_s'][str(size)] = statistics.median(times)
-        found['event_p95_s'][str(size)] = _p95(times)
+        for name, times in _events(nodes, running, waiting).items():
+            found[name + '_median_s'][str(size)] = statistics.median(times)
+            found[name + '_p95_s'][str(size)] = _p95(times)
     if len(sizes) > 1:
         least, most = str(min(sizes)), str(max(sizes))
         found['growth'] = {
@@ -111,11 +115,10 @@ def _queue(size, nodes, rng):
     return waiting
 
 
-def _events(nodes, running, waiting, rng):
+def _events(nodes, running, waiting):
     """Leases end one after the other; what the plan says starts.
 
-    :returns: a list of CPU seconds: of an event and the plan after it, with
-        the reasons of all who wait.
+    :returns: {'event' and 'reasons': a list of CPU seconds}, taken by turns.
     """
     now = NOW
     kept = state.State(nodes, running, POLICY)
@@ -124,16 +127,17 @@ def _events(nodes, running, waiting, rng):
         kept.submit(request)
     _start(kept, kept.plan(now), by_uuid, nodes, now)
     ends = sorted(running, key=lambda one: one.ends_at)
-    times = []
-    for one in ends[:EVENTS]:
+    times = {'event': [], 'reasons': []}
+    for number, one in enumerate(ends[:EVENTS]):
         now = max(now, one.ends_at)
-
-        def event(uuid=one.uuid, now=now):
-            kept.end(uuid)
-            plans.append(kept.plan(now))
-
+        name = ('event', 'reasons')[number % 2]
         plans = []
-        times.append(_timed(event))
+
+        def event(uuid=one.uuid, now=now, plans=plans, name=name):
+            kept.end(uuid)
+            plans.append(kept.plan(now, explain=name == 'reasons'))
+
+        times[name].append(_timed(event))
         _start(kept, plans[0], by_uuid, nodes, now)
     return times
 
