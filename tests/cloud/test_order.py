@@ -56,7 +56,7 @@ class OrderTest(base.CloudTestCase):
             name: self.leases()[name]['status'] for name in ('both', 'long')})
         self.assertEqual(
             [(1, ['both']), (2, ['long'])],
-            [(request['Position'], [request['Servers']])
+            [(request['Position'], request['Servers'])
              for request in self.openstack(
                  'gpu lease queue list --all-projects', base.ADMIN)])
         # The printed start is met, and was not moved.
@@ -92,7 +92,7 @@ class OrderTest(base.CloudTestCase):
         self.wait_leases(first='ACTIVE')
         self.create('both', flavor='gpu2')
         before = self.wait_expected('both')
-        self.create('later', project=base.BOB)
+        self.create('later', '3h', project=base.BOB)
         self.wait_expected('later')
         self.assertEqual(before['expected_start'],
                          self.leases()['both']['expected_start'])

@@ -85,7 +85,8 @@ class OrderCases:
         both = self.waits('both', flavor=self.flavor('gpu:2'))
         start = self.lease(both)['expected_start']
         for number in range(3):
-            self.waits('later-%d' % number)
+            # Too long to slip in, before and after what is to come.
+            self.waits('later-%d' % number, {'gpu_lease': '3h'})
         lease = self.lease(both)
         self.assertEqual((start, True, 1), (
             lease['expected_start'], lease['expected_start_promised'],
