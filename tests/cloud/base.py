@@ -141,7 +141,10 @@ class CloudTestCase(base.BaseTestCase):
                 for lease in answer['gpu_leases']}
 
     def wait_until(self, function, what, timeout=60):
-        """Wait until a function returns something true, and return it."""
+        """Wait until a function returns something true, and return it.
+
+        :param what: for the failure, a str or a function that returns one.
+        """
         end = time.monotonic() + timeout
         while True:
             result = function()
@@ -149,7 +152,8 @@ class CloudTestCase(base.BaseTestCase):
                 return result
             if time.monotonic() > end:
                 self.fail('%s: not within %d seconds; servers %s, leases %s'
-                          % (what, timeout, self.statuses(), self.leases()))
+                          % (what() if callable(what) else what, timeout,
+                             self.statuses(), self.leases()))
             time.sleep(0.2)
 
     def wait_statuses(self, timeout=60, **expected):

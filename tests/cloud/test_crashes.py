@@ -69,17 +69,26 @@ class CrashTest(base.CloudTestCase):
             self.cloud.start('nova-compute-host1')
 
     def assert_all_accounted_for(self):
-        """The device, its allocation and the guest are one server's."""
-        running = {lease['server_id'] for lease in self.leases().values()
-                   if lease['status'] == 'ACTIVE'}
-        self.assertEqual(running, set(self.devices().values()))
-        self.assertEqual(running, {row[0] for row in mariadb.query(
-            self.cloud.state, 'placement',
-            'select distinct c.uuid from allocations a '
-            'join consumers c on c.uuid = a.consumer_id')})
+        """The device, its allocation and the guest are one server's.
+
+        Nova's compute is done with a server a little later than others see.
+        """
+        found = []
+
+        def settled():
+            running = {lease['server_id'] for lease in self.leases().values()
+                       if lease['status'] == 'ACTIVE'}
+            found[:] = [running, set(self.devices().values()), {
+                row[0] for row in mariadb.query(
+                    self.cloud.state, 'placement',
+                    'select distinct c.uuid from allocations a '
+                    'join consumers c on c.uuid = a.consumer_id')}, {
+                path.stem for path in guests.glob('*.json')}]
+            return all(each == running for each in found)
+
         guests = self.cloud.state.path('hosts', 'host1', 'guests')
-        self.assertEqual(running, {path.stem for path
-                                   in guests.glob('*.json')})
+        self.wait_until(settled, lambda: 'with a lease, in the tracker, in '
+                        'Placement, guests: %s' % found, 30)
 
     def test_start(self):
         for number, name in enumerate(START):
