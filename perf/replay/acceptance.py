@@ -70,8 +70,10 @@ RUNS = {
                          first=3590959),
     'november-48': _replay('philly_full', '48x8', 'lease_s', _PEERS,
                            first=4800559),
-    'october-80-held': _replay('philly_oct28d_lease', '80x8', 'lease_s',
-                               'easy,backfill,backfill:hosts=pack', 'held'),
+    # Five times the GPUs: most leases here end long before they have to.
+    'october-410-held': _replay(
+        'philly_oct28d_lease', '410x8', 'lease_s',
+        'easy,backfill,backfill:hosts=pack,backfill:order=aged', 'held'),
     'openb-fill': _replay(
         'openb_gpuspec33', 'hosts_openb2023.csv', 'duration_s',
         'backfill,backfill:hosts=pack,backfill:hosts=scarce,'
