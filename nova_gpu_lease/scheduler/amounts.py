@@ -28,8 +28,10 @@ LOG = logging.getLogger(__name__)
 
 #: The most nodes that one survey asks for; the next one goes on.
 MOST = 100
-#: Seconds after which a node is asked for again: a server may be resized.
+#: Seconds after which a node is asked for again, since a server may have been
+#: resized, and of how many at most: nobody is to wait for that.
 OLD = 600
+MOST_OLD = 5
 
 
 class Amounts:
@@ -38,16 +40,25 @@ class Amounts:
     def __init__(self):
         #: {node uuid: (when it was read, {server uuid: amounts})}
         self._known = {}
-        self._left = 0
+        self._left = self._left_old = 0
 
     def begin(self, nodes):
         """A survey begins.
 
         :param nodes: uuids of all nodes that there are.
         """
-        self._left = MOST
+        self._left, self._left_old = MOST, MOST_OLD
         for gone in self._known.keys() - set(nodes):
             del self._known[gone]
+
+    def _is_to_ask(self, unknown, is_old):
+        if unknown and self._left:
+            self._left -= 1
+            return True
+        if is_old and self._left_old:
+            self._left_old -= 1
+            return True
+        return False
 
     def of(self, context, client, node, servers):
         """What servers have allocated on their node itself.
@@ -61,8 +72,7 @@ class Amounts:
         """
         now = time.monotonic()
         read, found = self._known.get(node, (now, {}))
-        if self._left and (servers - found.keys() or now - read > OLD):
-            self._left -= 1
+        if self._is_to_ask(servers - found.keys(), now - read > OLD):
             try:
                 allocations = client.get_allocations_for_resource_provider(
                     context, node).allocations

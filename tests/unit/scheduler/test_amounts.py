@@ -88,3 +88,18 @@ class AmountsTest(base.TestCase):
         self.amounts.begin(['n'])
         self.assertEqual({'a': 1}, self.of('a'))
         self.assertEqual(['n', 'm', 'n'], self.asked)
+
+    def test_old_ones_are_asked_for_little_by_little(self):
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.scheduler.amounts.MOST_OLD', 1))
+        for node in 'nm':
+            self.of('a', node=node)
+        self.seconds += amounts.OLD + 1
+        self.amounts.begin(['n', 'm'])
+        for node in 'nmnm':
+            self.assertEqual({'a': 1}, self.of('a', node=node))
+        self.assertEqual(['n', 'm', 'n'], self.asked)
+        self.amounts.begin(['n', 'm'])
+        for node in 'nm':
+            self.of('a', node=node)
+        self.assertEqual(['n', 'm', 'n', 'm'], self.asked)
