@@ -34,7 +34,7 @@ from perf.replay import session
 from perf.replay import trace
 
 RESULTS = trace.OWN_FOLDER.parents[1] / 'results'
-_PEERS = 'easy,backfill,backfill:order=aged,sjf'
+_PEERS = 'easy,backfill'
 _MONTH = 28 * 86400
 
 
@@ -61,7 +61,8 @@ RUNS = {
                              'easy,backfill,backfill:order=aged'),
     'philly-fifo': _replay('philly_oct28d_ref80x8', '80x8', 'duration_s',
                            'fifo', compare='ref_fifo_start_s'),
-    'october-80': _replay('philly_oct28d_lease', '80x8', 'lease_s', _PEERS),
+    'october-80': _replay('philly_oct28d_lease', '80x8', 'lease_s',
+                          _PEERS + ',backfill:order=aged,sjf'),
     'october-72': _replay('philly_oct28d_lease', '72x8', 'lease_s', _PEERS),
     'october-88': _replay('philly_oct28d_lease', '88x8', 'lease_s', _PEERS),
     'september-72': _replay('philly_full', '72x8', 'lease_s', _PEERS,
