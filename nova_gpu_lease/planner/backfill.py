@@ -50,6 +50,8 @@ class Backfill(rounds.Round):
         self.booked = {}
         #: {Board: {(Ask, how many bookings are met): number of servers}}.
         self._rooms = {}
+        #: {Board: {Ask: its profile()}}.
+        self._profiles = {}
         #: Names of the sets in which a higher class took its share.
         self._taken = set()
 
@@ -161,7 +163,7 @@ class Backfill(rounds.Round):
         found = shadow.find(
             ask, request.num_servers, request.together, length, self.now,
             self.booked, lambda room: self.state.gangs.choose(
-                self.state.boards, request, room))
+                self.state.boards, request, room), profile=self.profile)
         if found:
             return found
         return None, shadow.without_end(
@@ -295,6 +297,14 @@ class Backfill(rounds.Round):
         """See Round."""
         super().changed(one)
         self._rooms.pop(one, None)
+        self._profiles.pop(one, None)
+
+    def profile(self, one, ask, now):
+        """As from Board.profile(); alike requests see the same."""
+        known = self._profiles.setdefault(one, {})
+        if ask not in known:
+            known[ask] = one.profile(ask, now)
+        return known[ask]
 
     def room(self, entry, one):
         """See Round."""

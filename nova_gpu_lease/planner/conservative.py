@@ -68,14 +68,27 @@ class Conservative(backfill.Backfill):
                       else request.duration)
             if not self._is_kept(ask, old, length, changed):
                 return False
-            found = shadow.find(
-                ask, request.num_servers, request.together, length, self.now,
-                self.booked, only=changed if request.num_servers == 1 or
-                request.together else None)
-            if found and found[0] < old.start:
+            if self._finds_before(entry, old.start, length, changed):
                 return False
         entry.checked = board.Board.changes()
         return True
+
+    def _finds_before(self, entry, start, length, changed):
+        """Whether there is a place before a time where nodes changed."""
+        request, ask = entry.request, entry.ask
+        if request.num_servers > 1 and not request.together:
+            changed = None
+        else:
+            # Most of them are simply full until then.
+            changed = [one for one in changed if any(
+                count >= request.num_servers and time < start
+                for time, count in self.profile(one, ask, self.now))]
+            if not changed:
+                return False
+        found = shadow.find(
+            ask, request.num_servers, request.together, length, self.now,
+            self.booked, only=changed, profile=self.profile)
+        return bool(found) and found[0] < start
 
     def _is_kept(self, ask, old, length, changed):
         """Whether what was promised is still there."""

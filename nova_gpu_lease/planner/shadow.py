@@ -29,7 +29,8 @@ from nova_gpu_lease.planner import board
 _WHEN = operator.itemgetter(0, 1)
 
 
-def find(ask, count, together, length, now, booked, near=None, only=None):
+def find(ask, count, together, length, now, booked, near=None, only=None,
+         profile=board.Board.profile):
     """The first time at which servers can be somewhere for their length.
 
     :param ask: the Ask of one of them.
@@ -42,13 +43,15 @@ def find(ask, count, together, length, now, booked, near=None, only=None):
         number of servers), those that are free last first, that returns those
         to use, {Board: number of servers}, or None: the first.
     :param only: Boards; look at no others.
+    :param profile: looks at one; whoever looks often keeps what it saw.
     :returns: a tuple of the time and {Board: number of servers}, or None
         where not enough ends.
     """
     if only is not None:
         booked = only
     booked = [one for one in booked if one in ask.possible]
-    sources = [_around(ask, one, length, now) for one in booked]
+    sources = [_around(profile(one, ask, now), one.number, length, now)
+               for one in booked]
     if only is None:
         sources.append(_unbooked(ask, now, {one.number for one in booked}))
     events = heapq.merge(*sources) if booked else itertools.chain(*sources)
@@ -99,13 +102,14 @@ def _unbooked(ask, now, without):
             yield time, 0, number, more
 
 
-def _around(ask, one, length, now):
+def _around(points, number, length, now):
     """What an Ask finds on a Board beside what is booked there.
 
+    :param points: what Board.profile() says.
+    :param number: of the Board.
     :returns: an iterator of (time, whether it is less from right after that
         time on, number of the Board, how many more), in order of time.
     """
-    points = one.profile(ask, now)
     events = [(now, 0)]
     before = points[0][1]
     for time, count in points[1:]:
@@ -122,7 +126,7 @@ def _around(ask, one, length, now):
             points, [*(when for when, _count in points[1:]), board.AFTER])
             if then > time and (when < end or drop and when == end)])
         if least != before:
-            yield time, drop, one.number, least - before
+            yield time, drop, number, least - before
             before = least
 
 
