@@ -89,7 +89,8 @@ TESTED_RPC_MAJOR = '6'
 MOVED = ('finish_resize.end', 'resize.confirm.end', 'resize.revert.end',
          'live_migration.post.dest.end', 'rebuild.end')
 #: Those after which a server holds nothing here any more.
-LEFT = ('shelve_offload.end', 'delete.end')
+OFFLOADED = 'shelve_offload.end'
+LEFT = (OFFLOADED, 'delete.end')
 
 
 def check_supported():
@@ -168,6 +169,10 @@ class GPULeaseComputeManager(manager.ComputeManager):
             # A server that was moved here is counted by the next of Nova's
             # periodic counts, and before that not freed.
             self.update_available_resource(context.elevated())
+        if event_suffix == OFFLOADED and has_gpu(instance):
+            # Tracker and Placement know it already: no need for the timer to
+            # find out by itself.
+            self._lease_timer.freed()
 
     def _set_instance_obj_error_state(self, instance, *args, **kwargs):
         concerned = has_gpu(instance) or (

@@ -13,6 +13,7 @@
 """RPC namespace ``gpu_lease``: what nova-compute reports and asks."""
 
 import datetime
+import functools
 
 from nova.compute import vm_states
 from nova import exception as nova_exception
@@ -50,11 +51,16 @@ _UP = (vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED,
 class LeaseEndpoint:
     """Turns what happens on the hosts into changes of leases."""
 
-    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.1')
+    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.2')
 
-    def __init__(self, host):
-        """:param host: the name of this service's host."""
+    def __init__(self, host, look=lambda: False):
+        """:param host: the name of this service's host.
+
+        :param look: has this process look at the queue now; returns whether
+            it is the one that dispatches.
+        """
         self.host = host
+        self._look = look
 
     def sync_host(self, context, host, servers, devices_changed):
         by_id = {server['id']: server for server in servers}
@@ -70,7 +76,7 @@ class LeaseEndpoint:
             if lease.state in states.LEASE_CURRENT:
                 current.append(_summary(lease))
         if devices_changed:
-            db.wake()
+            self.wake(context)
         return current
 
     def lease_due(self, context, lease_uuid, generation):
@@ -130,7 +136,7 @@ class LeaseEndpoint:
             self._end_build(context, lease, host, ok, message)
         except exception.StaleState:
             LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
-        db.wake()
+        self.wake(context)
 
     def _end_build(self, context, lease, host, ok, message):
         try:
@@ -171,6 +177,20 @@ class LeaseEndpoint:
 
     def wake(self, context):
         db.wake()
+        if self._look():
+            return
+        try:
+            self._rpcapi.woken(context)
+        except messaging.MessagingException as exc:
+            LOG.debug('Who dispatches sees it a little later: %s', exc)
+
+    def woken(self, context):
+        self._look()
+
+    @functools.cached_property
+    def _rpcapi(self):
+        # Not before it is needed: this is made before the workers fork.
+        return rpcapi.ConductorAPI()
 
     def _sync(self, context, lease, server, host):
         """Bring one lease up to date with its server.

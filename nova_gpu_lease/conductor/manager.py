@@ -48,7 +48,8 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         self.gpu_lease_creds = credentials.Credentials()
         self.additional_endpoints.insert(0, endpoint.QueueEndpoint(
             self.compute_task_mgr, self.gpu_lease_creds, self.host))
-        self.additional_endpoints.append(leases.LeaseEndpoint(self.host))
+        self.additional_endpoints.append(leases.LeaseEndpoint(
+            self.host, self._gpu_lease_look))
         self._gpu_lease_threads = []
         self._gpu_lease_swept_at = None
         self._gpu_lease_deletions = None
@@ -84,6 +85,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         super().set_shutdown_in_progress()
         if self._gpu_lease_threads:
             self.gpu_lease_leader.stopping.set()
+            self._gpu_lease_look()
 
     def graceful_shutdown(self, timeout):
         # Running rounds are registered as tasks, which Nova waits for.
@@ -123,6 +125,17 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         self.gpu_lease_leader.stopping.wait(keeper.PAUSE)
         return clock.now() + datetime.timedelta(
             seconds=CONF.gpu_lease.dispatch_interval)
+
+    def _gpu_lease_look(self):
+        """Have the loops look at the wake-up counter now.
+
+        :returns: whether they work here.
+        """
+        if not self._gpu_lease_threads:
+            return False
+        for loop in self.gpu_lease_leader.loops:
+            loop.woken.set()
+        return self.gpu_lease_leader.holds()
 
     def _gpu_lease_may_go_on(self):
         return (self.gpu_lease_leader.holds() and

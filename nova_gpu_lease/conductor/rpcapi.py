@@ -39,11 +39,12 @@ class ConductorAPI:
     * 1.0 - sync_host, lease_due, build_allowed, build_finished, wake
     * 1.1 - build_allowed and build_finished have a generation,
       server_changed
+    * 1.2 - woken
     """
 
     def __init__(self):
         target = messaging.Target(topic=nova_rpcapi.RPC_TOPIC,
-                                  namespace=NAMESPACE, version='1.1')
+                                  namespace=NAMESPACE, version='1.2')
         self.client = rpc.get_client(
             target, serializer=objects_base.NovaObjectSerializer())
 
@@ -109,3 +110,12 @@ class ConductorAPI:
     def wake(self, context):
         """Have the queue looked at soon."""
         self.client.prepare().cast(context, 'wake')
+
+    def woken(self, context):
+        """Tell all conductors that the wake-up counter was raised.
+
+        They look at it by themselves, only later; a message that is lost is
+        not missed.
+        """
+        self.client.prepare(version='1.2', fanout=True, retry=0).cast(
+            context, 'woken')

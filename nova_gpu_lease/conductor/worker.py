@@ -128,12 +128,16 @@ class Loop(threading.Thread):
         self.manager = manager
         self.function = function
         self.working = False
+        #: Set it to have the next look at the counter now.
+        self.woken = threading.Event()
         self._seen = None
         self._again_at = None
         leader.loops.append(self)
 
     def run(self):
         while not self.leader.stopping.is_set():
+            # Before the look: what comes during it is not missed.
+            self.woken.clear()
             try:
                 self._tick()
             except Exception:
@@ -141,7 +145,7 @@ class Loop(threading.Thread):
                 # What woke it is still to be done.
                 self._seen = None
                 self.leader.stopping.wait(1.0)
-            self.leader.stopping.wait(CONF.gpu_lease.poll_interval)
+            self.woken.wait(CONF.gpu_lease.poll_interval)
 
     def _tick(self):
         if not self.leader.holds():
