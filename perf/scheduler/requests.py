@@ -27,6 +27,7 @@ import sqlalchemy as sa  # noqa: G303  only to count statements
 from nova_gpu_lease.db import _engine
 from nova_gpu_lease.db import coordination
 from nova_gpu_lease.planner import score
+from perf.gpu import errors
 from perf.scheduler import cloud
 
 #: Pairs of rounds of one case, and after how many
@@ -109,10 +110,14 @@ def _once(scheduler, case, states, server_id):
     gc.disable()
     try:
         begun = time.process_time()
-        scheduler.sort(spec, states)
-        return time.process_time() - begun
+        found = scheduler.sort(spec, states)
+        taken = time.process_time() - begun
     finally:
         gc.enable()
+    if not found:
+        raise errors.PerfError(
+            'No host passed the filters (%s): nothing was measured.' % case)
+    return taken
 
 
 def _prepare(case, states):

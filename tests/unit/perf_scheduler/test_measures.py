@@ -29,6 +29,7 @@ class RequestsTest(base.DatabaseTestCase):
                 ('filter_scheduler', 'enabled_filters'),
                 ('filter_scheduler', 'weight_classes')):
             self.addCleanup(CONF.clear_override, name, group=group)
+        self.addCleanup(CONF.clear_override, 'service_down_time')
         cloud.configure(self.database.url)
         self.addCleanup(cloud.pci_request.get_alias_from_config.cache_clear)
 
