@@ -35,13 +35,15 @@ class MoveCases:
         self.wait_until_idle(server, 'VERIFY_RESIZE')
 
     def blocked(self):
-        """host1 is full, half of host2 is next for the head of the queue.
+        """host1 is full, all of host2 is next for the head of the queue.
 
         :returns: the ids of a server on host1, one on host2, and the head.
         """
         here = [self.leased('here-%d' % number, host='host1',
                             api=self.admin_api) for number in (1, 2)]
-        there = self.leased('there', host='host2', api=self.admin_api)
+        # It ends first, so that the head is promised this host.
+        there = self.leased('there', hints={'gpu_lease': '30m'},
+                            host='host2', api=self.admin_api)
         head = self.create('head', flavor=self.flavor('gpu:2'))
         self.wait_for_lease(head, 'QUEUED')
         self.wait_for('a plan', lambda: self.waiting() == [['head']] and
