@@ -54,16 +54,19 @@ def about(arguments):
 
 
 def _source():
-    """The commit of this tree, with a mark if it was changed since."""
-    folder = pathlib.Path(__file__).parent
+    """The commit of this tree, with a mark if more than results changed."""
+    folder = pathlib.Path(__file__).parents[2]
     try:
-        done = subprocess.run(
-            ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True)
+        commit, changed = (subprocess.run(
+            ['git', *arguments], cwd=folder, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True).stdout.strip()
+            for arguments in (
+                ('describe', '--always', '--abbrev=12'),
+                ('status', '--porcelain', '--untracked-files=no', '--', '.',
+                 ':!perf/results')))
     except OSError:
         return 'unknown'
-    return done.stdout.strip() or 'unknown'
+    return (commit + '-dirty' * bool(changed)) if commit else 'unknown'
 
 
 def save(path, result):
