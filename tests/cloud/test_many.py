@@ -308,7 +308,7 @@ class ManyTest(base.CloudTestCase):
 
         :returns: how many were killed.
         """
-        kills, end = 0, time.monotonic() + 60 + 8 * REQUESTS
+        kills, end = 0, time.monotonic() + 60 + 15 * REQUESTS
         while not done():
             if time.monotonic() > end:
                 self.fail('%s after %d kills' % (self.states(), kills))
