@@ -56,12 +56,22 @@ def measure(sizes, progress):
             found[name + '_median_s'][str(size)] = statistics.median(times)
             found[name + '_p95_s'][str(size)] = _p95(times)
     if len(sizes) > 1:
-        least, most = str(min(sizes)), str(max(sizes))
-        found['growth'] = {
-            name: math.log(by_size[most] / by_size[least]) /
-            math.log(max(sizes) / min(sizes))
-            for name, by_size in found.items()}
+        found['growth'] = growth(found)
     return found
+
+
+def growth(found):
+    """By which power of the size each figure grows.
+
+    :param found: {name: {size: seconds}}.
+    :returns: {name: power}, from the smallest to the largest size.
+    """
+    powers = {}
+    for name, by_size in found.items():
+        least, most = min(by_size, key=int), max(by_size, key=int)
+        powers[name] = (math.log(by_size[most] / by_size[least]) /
+                        math.log(int(most) / int(least)))
+    return powers
 
 
 def _timed(function):
