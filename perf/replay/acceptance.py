@@ -130,7 +130,7 @@ def _load():
             else {'runs': {}})
 
 
-def _markdown(results):
+def markdown(results):
     """The results for a person."""
     parts = ['# Replay of traces', 'Made by `python -m perf.replay '
              'acceptance`, from `replay.json`. What each policy is: '
@@ -163,7 +163,7 @@ def _keep(name, result):
     results = _load()
     results['runs'][name] = result
     report.save(RESULTS / 'replay.json', results)
-    report.schema.write_text(RESULTS / 'replay.md', _markdown(results))
+    report.schema.write_text(RESULTS / 'replay.md', markdown(results))
 
 
 def main(argv=None):
