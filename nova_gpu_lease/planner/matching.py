@@ -29,10 +29,11 @@ def most(pools, devices, limit, taken=None):
         # One alias alone shares with nobody; most requests are of this kind.
         (alias, number), = devices.items()
         if number > 0:
-            free = sum(free for aliases, free in pools if alias in aliases)
-            if taken:
-                free -= taken[alias]
-            return max(0, min(limit, free // number))
+            left = -taken[alias] if taken else 0
+            for aliases, free in pools:
+                if alias in aliases:
+                    left += free
+            return max(0, min(limit, left // number))
     for alias, number in devices.items():
         if number > 0:
             limit = min(limit, sum(free for aliases, free in pools

@@ -21,6 +21,9 @@ from nova_gpu_lease import planner
 from tests import base
 
 PLENTY = 1000
+# A machine that does something else beside may be slow.
+PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 
 def node(host='h1', free=2, total=None, room=None, promised=(), **pools):
@@ -282,6 +285,7 @@ def can_serve(pools, demand):
 
 class PlanPropertyTest(base.TestCase):
     @hypothesis.given(situations())
+    @PATIENT
     def test_no_device_is_given_twice(self, situation):
         queue, nodes = situation
         plan = planner.plan(queue, nodes)
@@ -293,6 +297,7 @@ class PlanPropertyTest(base.TestCase):
             self.assertTrue(can_serve(nodes[uuid].pools, wanted))
 
     @hypothesis.given(situations())
+    @PATIENT
     def test_capacity_is_kept_and_gangs_are_whole(self, situation):
         queue, nodes = situation
         plan = planner.plan(queue, nodes)
@@ -313,6 +318,7 @@ class PlanPropertyTest(base.TestCase):
                 self.assertLessEqual(memory, nodes[uuid].room['MEMORY_MB'])
 
     @hypothesis.given(situations())
+    @PATIENT
     def test_first_come_first_served(self, situation):
         queue, nodes = situation
         plan = planner.plan(queue, nodes)
@@ -336,6 +342,7 @@ class PlanPropertyTest(base.TestCase):
                             later.devices))
 
     @hypothesis.given(situations())
+    @PATIENT
     def test_nobody_waits_for_nothing(self, situation):
         queue, nodes = situation
         plan = planner.plan(queue, nodes)
@@ -374,6 +381,7 @@ class PlanPropertyTest(base.TestCase):
         return False
 
     @hypothesis.given(situations(), st.integers())
+    @PATIENT
     def test_order_of_dicts_does_not_matter(self, situation, seed):
         queue, nodes = situation
         shuffle = random.Random(seed)

@@ -31,10 +31,14 @@ POLICIES = st.builds(
     backfill_order=st.sampled_from(['age', 'aged', 'shortest']),
     host_order=st.sampled_from(['default', 'pack', 'scarce', 'reference']))
 
+# A machine that does something else beside may be slow.
+PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+
 
 class HistoryTest(base.TestCase):
     @hypothesis.given(simulation.histories(), POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_no_head_starts_later_than_promised(self, history, policy):
         # Mixed pools serve more than one alias: what Nova gives away there
         # may be what was promised, so each pool has one here.
@@ -53,7 +57,7 @@ class HistoryTest(base.TestCase):
                                            endless=True,
                                            preemptible=(False, True)),
                       POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_event_by_event_is_from_scratch(self, history, policy):
         def look(cloud, now, plan):
             self.assertEqual(planner.plan(
@@ -65,7 +69,7 @@ class HistoryTest(base.TestCase):
 
     @hypothesis.given(simulation.histories(priorities=(0, 5), endless=True),
                       POLICIES, st.integers())
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_order_of_rows_does_not_matter(self, history, policy, seed):
         shuffle = random.Random(seed)
 
@@ -91,7 +95,7 @@ class HistoryTest(base.TestCase):
         simulation.Cloud(*history, policy).play(look)
 
     @hypothesis.given(simulation.histories(), POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_capacity_is_kept(self, history, policy):
         # That no device is given twice, the simulation itself asserts.
         def look(cloud, now, plan):
@@ -108,7 +112,7 @@ class HistoryTest(base.TestCase):
         simulation.Cloud(*history, policy).play(look)
 
     @hypothesis.given(simulation.histories(), POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_everybody_starts_who_can(self, history, policy):
         def look(cloud, now, plan):
             if not cloud.running and not plan.starts:
@@ -121,7 +125,7 @@ class HistoryTest(base.TestCase):
     @hypothesis.given(simulation.histories(
         priorities=(0, 5), endless=True, preemptible=(False, True)),
         POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_guaranteed_leases_are_never_ended_early(self, history, policy):
         policy = dataclasses.replace(policy, preempt_grace=3)
 
@@ -138,7 +142,7 @@ class HistoryTest(base.TestCase):
 
     @hypothesis.given(simulation.histories(
         endless=True, preemptible=(False, True)), POLICIES)
-    @hypothesis.settings(deadline=None)
+    @PATIENT
     def test_no_more_is_ended_early_than_is_needed(self, history, policy):
         policy = dataclasses.replace(policy, preempt_grace=3)
 
