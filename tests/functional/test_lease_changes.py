@@ -64,9 +64,10 @@ class ChangeTest(base.CloudTestCase):
         first = self.create('first', {'gpu_lease': '1h'})
         self.wait_for_lease(first, 'ACTIVE')
         second = self.create('second')
-        before = self.wait_for('an expected start', lambda: self.time(
-            self.lease(second), 'expected_start')
-            if self.lease(second)['expected_start'] else None)
+        # At first it is not in the queue, then it is and was not planned yet.
+        before = self.time(self.wait_for('an expected start', lambda: next(
+            (request for request in self.queue()
+             if request['expected_start']), None)), 'expected_start')
         self.assertTrue(self.lease(second)['expected_start_promised'])
         self.assertEqual(200, self.change(
             first, duration='+30m').status_code)
