@@ -21,6 +21,7 @@ import functools
 from nova.compute import build_results
 from nova.compute import manager
 from nova.compute import task_states
+from nova.compute import utils as compute_utils
 from nova.compute import vm_states
 import nova.context
 import nova.exception
@@ -62,6 +63,8 @@ TESTED = {
     '_notify_about_instance_usage': (
         'context', 'instance', 'event_suffix', 'network_info',
         'extra_usage_info', 'fault', 'best_effort'),
+    '_error_out_instances_whose_build_was_interrupted': (
+        'context', 'already_handled_instances', 'node_uuids'),
     '_set_instance_obj_error_state': ('instance', 'clean_task_state'),
     '_do_build_and_run_instance': (
         'context', 'instance', 'image', 'request_spec', 'filter_properties',
@@ -109,6 +112,8 @@ class GPULeaseComputeManager(manager.ComputeManager):
     def __init__(self, *args, **kwargs):
         check_supported()
         super().__init__(*args, **kwargs)
+        #: Whether what is put into ERROR now was only sent here.
+        self._lease_interrupted = False
         # It has seen nothing of the host yet.
         self.rt = pci.ResourceTracker(
             self.host, self.driver, reportclient=self.reportclient)
@@ -169,9 +174,27 @@ class GPULeaseComputeManager(manager.ComputeManager):
             # periodic counts, and before that not freed.
             self.update_available_resource(context.elevated())
 
+    def _error_out_instances_whose_build_was_interrupted(
+            self, *args, **kwargs):
+        self._lease_interrupted = True
+        try:
+            super()._error_out_instances_whose_build_was_interrupted(
+                *args, **kwargs)
+        finally:
+            self._lease_interrupted = False
+
     def _set_instance_obj_error_state(self, instance, *args, **kwargs):
         concerned = has_gpu(instance) or (
             instance.task_state or '').startswith('resize')
+        if concerned and self._lease_interrupted:
+            # Nova says nothing: neither its owner nor the conductor could
+            # tell it from any other that failed. First, since whoever sees
+            # the state looks for it.
+            compute_utils.add_instance_fault_from_exc(
+                instance._context, instance,
+                nova.exception.BuildAbortException(
+                    instance_uuid=instance.uuid, reason=rpcapi.INTERRUPTED),
+                fault_message=rpcapi.INTERRUPTED)
         super()._set_instance_obj_error_state(instance, *args, **kwargs)
         if concerned:
             self._lease_timer.server_changed(instance.uuid)

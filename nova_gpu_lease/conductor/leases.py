@@ -149,7 +149,8 @@ class LeaseEndpoint:
             self._build_failed(context, lease, instance, message)
 
     def _build_failed(self, context, lease, instance, message):
-        reason = message or records.last_fault(context, lease.server_id)
+        reason = (message or records.last_fault(context, lease.server_id) or
+                  'Nova ended it')
         if records.is_waiting(instance):
             # Dropped before it was begun; the last try is left to the reaper.
             again.requeue(lease, reason, self.host)
@@ -160,6 +161,9 @@ class LeaseEndpoint:
             reason = again.last_words(lease, reason)
             unstarted.fail_unshelve(
                 context.elevated(), lease.server_id, reason)
+        elif records.is_interrupted(instance):
+            # It may wait again: the reaper sees to it.
+            return
         elif instance.vm_state == vm_states.ERROR:
             reason = 'the server could not be built: %s' % reason
         else:

@@ -25,6 +25,10 @@ NAMESPACE = 'gpu_lease'
 #: its lease at that dispatch.
 STAMP = 'gpu_lease_generation'
 
+#: The fault of a server that a nova-compute, as it started, ended before it
+#: had claimed anything for it: its build may be tried again.
+INTERRUPTED = 'nova-compute was restarted before it began to build the server'
+
 #: Seconds to wait for an answer. All of these calls are short; one that a
 #: conductor took with it when it died is repeated by whoever asked.
 TIMEOUT = 15
