@@ -26,6 +26,9 @@ _CODE = 'ending_'
 #: The server does something that was begun before the lease ended.
 BUSY = _CODE + 'busy'
 
+#: The reason_code of a lease that ends early: its server was powered off.
+POWERED_OFF = 'powered_off'
+
 #: {state of a server: (method of nova.compute.api.API, what it does)}
 _STEPS = {
     # What runs is the work; the devices of the other side are held as well.
@@ -38,6 +41,17 @@ _STEPS = {
     # restored its devices are held.
     vm_states.SOFT_DELETED: ('force_delete', 'its deletion is made final'),
 }
+
+
+def why(lease):
+    """Why a lease ends, or ended.
+
+    :param lease: a models.Lease that is EXPIRING or ERROR.
+    :returns: a tuple of a reason_code and a reason.
+    """
+    if lease.reason_code == POWERED_OFF:
+        return POWERED_OFF, 'the server was powered off'
+    return 'expired', 'the lease ended'
 
 
 def step_of(instance, deletes):

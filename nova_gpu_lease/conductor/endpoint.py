@@ -24,6 +24,7 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import again
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conductor import records
@@ -106,10 +107,11 @@ class QueueEndpoint:
                     lease, states.LEASE_RELEASED, self.host,
                     reason='the server was shelved', reason_code='shelved')
             elif lease.state in (states.LEASE_EXPIRING, states.LEASE_ERROR):
+                code, reason = endings.why(lease)
                 db.lease_transition(
                     lease, states.LEASE_EXPIRED, self.host,
                     end_action=states.ENDED_SHELVED,
-                    reason='the lease ended', reason_code='expired')
+                    reason=reason, reason_code=code)
         except exception.StaleState:
             LOG.debug('The lease was closed by somebody else.',
                       instance=instance)

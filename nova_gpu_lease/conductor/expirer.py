@@ -194,10 +194,11 @@ class Expirer:
     def _begin(self, lease, instance):
         delete = tries.deletes(lease)
         step = endings.step_of(instance, delete)
+        code, reason = endings.why(lease)
         if not db.lease_set(
                 lease, attempt_started_at=clock.now(),
                 **(endings.values_of(instance) if step else
-                   {'reason': 'the lease ended', 'reason_code': None})):
+                   {'reason': reason, 'reason_code': code})):
             return False
         failpoints.hit('end-begun')
         if step:
@@ -270,9 +271,10 @@ class Expirer:
                 lease, states.LEASE_RELEASED, self.host,
                 reason='the server was deleted', reason_code='deleted')
             return
+        code, reason = endings.why(lease)
         db.lease_transition(
             lease, states.LEASE_EXPIRED, self.host, end_action=how,
-            reason='the lease ended' + note, reason_code='expired')
+            reason=reason + note, reason_code=code)
         LOG.info('Lease %(lease)s is over, the server is %(how)s.',
                  {'lease': lease.uuid, 'how': how},
                  instance_uuid=lease.server_id)
