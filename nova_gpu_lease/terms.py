@@ -39,6 +39,7 @@ SPEC_MAX_DURATION = 'gpu_lease:max_duration'
 SPEC_ON_EXPIRY = 'gpu_lease:on_expiry'
 SPEC_PRIORITY = 'gpu_lease:priority'
 SPEC_REQUIRED = 'gpu_lease:required'
+SPEC_END_WHEN_OFF = 'gpu_lease:end_when_off'
 PCI_ALIAS_SPEC = 'pci_passthrough:alias'
 
 
@@ -113,6 +114,8 @@ def resolve(hints, extra_specs, conf, gone_priority=False):
                 reason='the server has no lease; say how long it is with '
                 '%s, for example %s=2h.' % (HINT, HINT))
         return None
+    # Read by nova-compute, which has nobody to tell that it is wrong.
+    end_when_off(extra_specs, conf)
     return Terms(
         devices=requested_aliases(extra_specs),
         duration=length,
@@ -174,6 +177,18 @@ def longest(extra_specs, conf):
     limits = [limit for limit in (_parse_spec(extra_specs, SPEC_MAX_DURATION),
                                   conf.max_duration) if limit is not None]
     return min(limits, default=None)
+
+
+def end_when_off(extra_specs, conf):
+    """How long a server with a flavor may be powered off with a lease.
+
+    :param extra_specs: the flavor's extra specs, a dict of str.
+    :param conf: the [gpu_lease] group of options.
+    :returns: seconds, or None for as long as the lease lasts.
+    :raises: exception.InvalidExtraSpec
+    """
+    own = _parse_spec(extra_specs, SPEC_END_WHEN_OFF)
+    return conf.end_when_off if own is None else own
 
 
 def _duration(hints, extra_specs, conf):

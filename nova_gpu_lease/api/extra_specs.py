@@ -75,6 +75,10 @@ VALIDATORS = [
         value={'type': str, 'enum': list(states.ON_EXPIRY),
                'description': '``shelve`` keeps the work, ``delete`` does '
                'not.'}),
+    _duration(
+        terms.SPEC_END_WHEN_OFF,
+        'How long a server may be powered off until its lease ends early. '
+        'Goes before the option ``[gpu_lease] end_when_off``.'),
     PriorityValidator(
         name=terms.SPEC_PRIORITY,
         description='The priority class, unless the hint '

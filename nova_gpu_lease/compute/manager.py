@@ -16,11 +16,14 @@ Everything that this service uses of Nova's manager is in this file, and what
 it uses of its resource tracker in pci.py.
 """
 
+import datetime
 import functools
 
 from nova.compute import build_results
+from nova.compute import instance_actions
 from nova.compute import manager
 from nova.compute import task_states
+from nova.compute import utils as compute_utils
 from nova.compute import vm_states
 import nova.context
 import nova.exception
@@ -34,6 +37,7 @@ from nova_gpu_lease.compute import pci
 from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
+from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
 from nova_gpu_lease import hooks
 from nova_gpu_lease import terms
@@ -47,6 +51,9 @@ STOP_TIMEOUT = 5
 #: told how it ended, and the seconds in between.
 ASK_TRIES = 6
 ASK_PAUSE = 10
+
+#: Among so many of a server's latest actions its stop is looked for.
+LATEST = 20
 
 #: Methods of ComputeManager that are overridden or called here, with the
 #: arguments they were tested with.
@@ -62,6 +69,8 @@ TESTED = {
     '_notify_about_instance_usage': (
         'context', 'instance', 'event_suffix', 'network_info',
         'extra_usage_info', 'fault', 'best_effort'),
+    '_error_out_instances_whose_build_was_interrupted': (
+        'context', 'already_handled_instances', 'node_uuids'),
     '_set_instance_obj_error_state': ('instance', 'clean_task_state'),
     '_do_build_and_run_instance': (
         'context', 'instance', 'image', 'request_spec', 'filter_properties',
@@ -88,6 +97,8 @@ TESTED_RPC_MAJOR = '6'
 #: last step of it.
 MOVED = ('finish_resize.end', 'resize.confirm.end', 'resize.revert.end',
          'live_migration.post.dest.end', 'rebuild.end')
+#: Those after which a server is powered off, or on again.
+POWERED = ('power_off.end', 'power_on.end')
 #: Those after which a server holds nothing here any more.
 OFFLOADED = 'shelve_offload.end'
 LEFT = (OFFLOADED, 'delete.end')
@@ -110,6 +121,8 @@ class GPULeaseComputeManager(manager.ComputeManager):
     def __init__(self, *args, **kwargs):
         check_supported()
         super().__init__(*args, **kwargs)
+        #: Whether what is put into ERROR now was only sent here.
+        self._lease_interrupted = False
         # It has seen nothing of the host yet.
         self.rt = pci.ResourceTracker(
             self.host, self.driver, reportclient=self.reportclient)
@@ -165,6 +178,8 @@ class GPULeaseComputeManager(manager.ComputeManager):
         if event_suffix in MOVED and (
                 has_gpu(instance) or 'resize' in event_suffix):
             self._lease_timer.server_changed(instance.uuid)
+        elif event_suffix in POWERED and has_gpu(instance):
+            self._lease_timer.powered()
         elif event_suffix in LEFT and self.rt.devices_of(instance.uuid):
             # A server that was moved here is counted by the next of Nova's
             # periodic counts, and before that not freed.
@@ -174,9 +189,27 @@ class GPULeaseComputeManager(manager.ComputeManager):
             # find out by itself.
             self._lease_timer.freed()
 
+    def _error_out_instances_whose_build_was_interrupted(
+            self, *args, **kwargs):
+        self._lease_interrupted = True
+        try:
+            super()._error_out_instances_whose_build_was_interrupted(
+                *args, **kwargs)
+        finally:
+            self._lease_interrupted = False
+
     def _set_instance_obj_error_state(self, instance, *args, **kwargs):
         concerned = has_gpu(instance) or (
             instance.task_state or '').startswith('resize')
+        if concerned and self._lease_interrupted:
+            # Nova says nothing: neither its owner nor the conductor could
+            # tell it from any other that failed. First, since whoever sees
+            # the state looks for it.
+            compute_utils.add_instance_fault_from_exc(
+                instance._context, instance,
+                nova.exception.BuildAbortException(
+                    instance_uuid=instance.uuid, reason=rpcapi.INTERRUPTED),
+                fault_message=rpcapi.INTERRUPTED)
         super()._set_instance_obj_error_state(instance, *args, **kwargs)
         if concerned:
             self._lease_timer.server_changed(instance.uuid)
@@ -360,8 +393,37 @@ def local_servers(host, context):
              'task_state': server.task_state,
              'flavor': server.flavor.name,
              'launched_at': (server.launched_at and
-                             server.launched_at.isoformat())}
+                             server.launched_at.isoformat()),
+             'off': _off(server)}
             for server in servers]
+
+
+def _off(server):
+    """Since when a server is off, and for how many seconds it may be.
+
+    :returns: None for one that is not off, or may be for as long as it likes;
+        else (ISO 8601, seconds).
+    """
+    if (not has_gpu(server) or
+            (server.vm_state, server.task_state) != (
+                vm_states.STOPPED, None)):
+        return None
+    try:
+        limit = terms.end_when_off(
+            server.flavor.extra_specs, CONF.gpu_lease)
+    except exception.InvalidExtraSpec as exc:
+        LOG.warning('Flavor %s: %s', server.flavor.name, exc)
+        limit = CONF.gpu_lease.end_when_off
+    if limit is None:
+        return None
+    # Nova keeps the time in no column. It calls its own API for a guest that
+    # powered itself off.
+    actions = objects.InstanceActionList.get_by_instance_uuid(
+        server._context, server.uuid, limit=LATEST)
+    stops = [action.start_time for action in actions
+             if action.action == instance_actions.STOP]
+    since = max(stops, default=server.updated_at)
+    return since.replace(tzinfo=datetime.timezone.utc).isoformat(), limit
 
 
 def free_resources(tracker):

@@ -75,6 +75,10 @@ class Watch:
     expires_at: datetime.datetime | None
     backoff: Backoff
     warned: bool = False
+    #: Until when its server may stay powered off, and the seconds that this
+    #: is; None for a server that is not, or may for as long as it likes.
+    off_until: datetime.datetime | None = None
+    off_limit: int | None = None
 
     def same(self, other):
         return (other is not None and self.generation == other.generation and
@@ -88,7 +92,8 @@ class Timer:
     :param context: a function that returns the context of the calls.
     :param host: the name of this host.
     :param servers: a function that returns the servers on this host as
-        sync_host of the rpcapi wants them, for such a context.
+        sync_host of the rpcapi wants them, for such a context; 'off' is since
+        when one is powered off and for how many seconds it may be, or None.
     :param free: a function that returns what is free here, a dict of a name
         to an amount; something was freed when an amount grew.
     :param conf: the group [gpu_lease].
@@ -116,6 +121,7 @@ class Timer:
 
         self._builds = collections.deque()
         self._freed = threading.Event()
+        self._powered = threading.Event()
         self._changed = collections.deque()
         self._leases = {}
         self._amounts = {}
@@ -164,6 +170,14 @@ class Timer:
         For what ``free`` does not show: a claim in Placement that is gone.
         """
         self._freed.set()
+        self._woken.set()
+
+    def powered(self):
+        """Have it noticed that a server was powered off, or on again.
+
+        Returns at once.
+        """
+        self._powered.set()
         self._woken.set()
 
     def server_changed(self, server_id):
@@ -261,6 +275,9 @@ class Timer:
         if self._freed.is_set():
             self._freed.clear()
             self._report(0)
+        if self._powered.is_set():
+            self._powered.clear()
+            self._sync_at = self._monotonic()
 
     def _tell_builds(self):
         while self._builds:
@@ -279,13 +296,16 @@ class Timer:
         started = self._monotonic()
         changed = any(at <= started for at in self._reports)
         context = self._context()
+        servers = self._servers(context)
         leases = self._rpcapi.sync_host(
-            context, self._host, self._servers(context), changed)
+            context, self._host, servers, changed)
         self._reports = [at for at in self._reports if at > started]
         self._sync_at = started + self._conf.sync_interval
         before, self._leases = self._leases, {}
+        off = {server['id']: server.get('off') for server in servers}
         for lease in leases:
             self._keep(lease, before.get(lease['uuid']))
+            self._note_off(lease, off.get(lease['server_id']))
 
     def _keep(self, lease, before):
         watch = Watch(
@@ -295,8 +315,22 @@ class Timer:
             timeutils.parse_isotime(lease['expires_at']), self._backoff())
         self._leases[watch.uuid] = before if watch.same(before) else watch
 
+    def _note_off(self, lease, off):
+        watch = self._leases[lease['uuid']]
+        watch.off_until = None
+        if off and lease['started_at']:
+            # A lease may begin with a server that was off for long: a resize.
+            since = max(map(timeutils.parse_isotime,
+                            (off[0], lease['started_at'])))
+            watch.off_limit = off[1]
+            watch.off_until = since + datetime.timedelta(seconds=off[1])
+
     def _look_at(self, watch):
         if watch.state != states.LEASE_ACTIVE or watch.expires_at is None:
+            return
+        if watch.off_until is not None and watch.off_until <= self._now():
+            self._try(watch.backoff, 'That the server of lease %s is off' %
+                      watch.uuid, self._tell_off, watch)
             return
         left = (watch.expires_at - self._now()).total_seconds()
         if left <= 0:
@@ -308,9 +342,18 @@ class Timer:
                      {'server': watch.server_id,
                       'end': watch.expires_at.isoformat()})
 
+    def _tell_off(self, watch):
+        lease = self._rpcapi.lease_off(
+            self._context(), watch.uuid, watch.generation, watch.off_limit)
+        # If it is not off any more, or busy, the next sync will tell.
+        watch.off_until = None
+        self._replace(watch, lease)
+
     def _tell_due(self, watch):
-        lease = self._rpcapi.lease_due(
-            self._context(), watch.uuid, watch.generation)
+        self._replace(watch, self._rpcapi.lease_due(
+            self._context(), watch.uuid, watch.generation))
+
+    def _replace(self, watch, lease):
         del self._leases[watch.uuid]
         if lease is not None:
             self._keep(lease, watch)

@@ -88,10 +88,11 @@ class Dispatcher:
             datetime, or None.
         """
         context = nova_context.get_admin_context()
+        began = clock.now()
         self._give_up_waiting(context)
         while self._round(context, still_ours):
             pass
-        return self._next_time()
+        return self._next_time(began)
 
     def _round(self, context, still_ours):
         """Plan once and start what the plan starts.
@@ -368,7 +369,12 @@ class Dispatcher:
         return [lease for lease in db.leases_of(request.id)
                 if lease.state == states.LEASE_QUEUED]
 
-    def _next_time(self):
+    def _next_time(self, began):
+        """When to look again without an event.
+
+        :param began: when this look began: what became due since was not yet
+            due when the queue was planned.
+        """
         now = clock.now()
         times = [now + datetime.timedelta(
             seconds=CONF.gpu_lease.dispatch_interval)]
@@ -390,7 +396,7 @@ class Dispatcher:
         for request in waiting:
             times.extend(when for when in (request.wait_until,
                                            request.next_attempt_at)
-                         if when and when > now)
+                         if when and when > began)
         times.extend(since + STANDS for since in self._hopeless.values()
-                     if since + STANDS > now)
+                     if since + STANDS > began)
         return min(times)

@@ -19,12 +19,16 @@ a lease ends at its time whatever state its server is in.
 from nova.compute import vm_states
 
 from nova_gpu_lease.conf import CONF
+from nova_gpu_lease import states
 from nova_gpu_lease import terms
 
 #: Begins the reason_code of a lease whose server is made ready.
 _CODE = 'ending_'
 #: The server does something that was begun before the lease ended.
 BUSY = _CODE + 'busy'
+
+#: The reason_code of a lease that ends early: its server was powered off.
+POWERED_OFF = 'powered_off'
 
 #: {state of a server: (method of nova.compute.api.API, what it does)}
 _STEPS = {
@@ -38,6 +42,20 @@ _STEPS = {
     # restored its devices are held.
     vm_states.SOFT_DELETED: ('force_delete', 'its deletion is made final'),
 }
+
+
+def why(lease):
+    """Why a lease ends, or ended.
+
+    :param lease: a models.Lease that is EXPIRING or ERROR.
+    :returns: a tuple of a reason_code and a reason.
+    """
+    if lease.preempt_at is not None:
+        return (states.REASON_PREEMPTED,
+                'it made room for a request of another priority class')
+    if lease.reason_code == POWERED_OFF:
+        return POWERED_OFF, 'the server was powered off'
+    return 'expired', 'the lease ended'
 
 
 def step_of(instance, deletes):

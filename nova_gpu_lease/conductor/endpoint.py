@@ -24,6 +24,7 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import again
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import enrolment
 from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conductor import records
@@ -37,9 +38,14 @@ from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
 
-#: How long a new request stays back for its Keystone trust. It is compared
-#: with the clock of the dispatcher, which may be half a minute off.
+#: How long a new request of which no token is kept stays back for its
+#: Keystone trust. It is compared with the clock of the dispatcher, which may
+#: be half a minute off.
 TRUST_TIMEOUT = datetime.timedelta(seconds=60)
+
+#: How often it is tried to note a trust on a request that is changed by
+#: others at the same time. The keeper finds one that is noted nowhere.
+SET_TRIES = 5
 
 
 class QueueEndpoint:
@@ -101,10 +107,11 @@ class QueueEndpoint:
                     lease, states.LEASE_RELEASED, self.host,
                     reason='the server was shelved', reason_code='shelved')
             elif lease.state in (states.LEASE_EXPIRING, states.LEASE_ERROR):
+                code, reason = endings.why(lease)
                 db.lease_transition(
                     lease, states.LEASE_EXPIRED, self.host,
                     end_action=states.ENDED_SHELVED,
-                    reason='the lease ended', reason_code='expired')
+                    reason=reason, reason_code=code)
         except exception.StaleState:
             LOG.debug('The lease was closed by somebody else.',
                       instance=instance)
@@ -185,9 +192,12 @@ class QueueEndpoint:
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
         request, leases = enrolment.rows(
             context, kind, agreed, cast, spec, instances)
-        request.update(self.creds.keep(context))
-        # Not before the trust is there, or its maker is dead.
-        request['next_attempt_at'] = request['queued_at'] + TRUST_TIMEOUT
+        kept = self.creds.keep(context)
+        request.update(kept)
+        if not kept:
+            # Not before the trust is there, or its maker is dead. With its
+            # token it can start meanwhile.
+            request['next_attempt_at'] = request['queued_at'] + TRUST_TIMEOUT
         failpoints.hit('cast-taken')
         try:
             row = db.request_create(request, leases, self.host)
@@ -215,6 +225,8 @@ class QueueEndpoint:
         values = self.creds.delegate(context, row)
         failpoints.hit('trust-made')
         if not db.request_set(row, next_attempt_at=None, **values):
-            # It took so long that the request went on without.
-            db.request_set(db.request_get(row.uuid), **values)
+            # The request went on without. It may do so once more just now.
+            for _ in range(SET_TRIES):
+                if db.request_set(db.request_get(row.uuid), **values):
+                    break
         db.wake()

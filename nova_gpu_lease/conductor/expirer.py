@@ -200,11 +200,11 @@ class Expirer:
     def _begin(self, lease, instance):
         delete = tries.deletes(lease)
         step = endings.step_of(instance, delete)
-        why = preemption.reason_of(lease)
+        code, reason = endings.why(lease)
         if not db.lease_set(
                 lease, attempt_started_at=clock.now(),
                 **(endings.values_of(instance) if step else
-                   {'reason': why, 'reason_code': None})):
+                   {'reason': reason, 'reason_code': code})):
             return False
         failpoints.hit('end-begun')
         if step:
@@ -212,7 +212,7 @@ class Expirer:
                      instance.vm_state, step, instance=instance)
             return self._call(lease, getattr(self.compute_api, step))
         LOG.info('Lease %(lease)s: %(reason)s; the server is %(end)s.',
-                 {'lease': lease.uuid, 'reason': why,
+                 {'lease': lease.uuid, 'reason': reason,
                   'end': 'deleted' if delete else 'shelved'},
                  instance_uuid=lease.server_id)
         if delete:
@@ -277,11 +277,10 @@ class Expirer:
                 lease, states.LEASE_RELEASED, self.host,
                 reason='the server was deleted', reason_code='deleted')
             return
+        code, reason = endings.why(lease)
         db.lease_transition(
             lease, states.LEASE_EXPIRED, self.host, end_action=how,
-            reason=preemption.reason_of(lease) + note,
-            reason_code='expired' if lease.preempt_at is None else
-            states.REASON_PREEMPTED)
+            reason=reason + note, reason_code=code)
         LOG.info('Lease %(lease)s is over, the server is %(how)s.',
                  {'lease': lease.uuid, 'how': how},
                  instance_uuid=lease.server_id)

@@ -23,6 +23,7 @@ from oslo_utils import timeutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
 from nova_gpu_lease.conductor import rpcapi
@@ -30,6 +31,7 @@ from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
@@ -111,6 +113,28 @@ class LeaseEndpoint:
             LOG.debug('Lease %s was changed by somebody else.', lease_uuid)
         return _summary(db.lease_get(lease_uuid))
 
+    def lease_off(self, context, lease_uuid, generation, seconds):
+        try:
+            lease = db.lease_get(lease_uuid)
+        except exception.LeaseNotFound:
+            return None
+        if (lease.state == states.LEASE_ACTIVE and
+                lease.generation == generation and
+                _is_off(context, lease.server_id)):
+            try:
+                lease = db.lease_transition(
+                    lease, states.LEASE_EXPIRING, self.host,
+                    reason='the server was powered off for %s' %
+                    duration.format(seconds),
+                    reason_code=endings.POWERED_OFF, expires_at=clock.now(),
+                    preempt_at=None)
+                LOG.info('Lease %(lease)s ends early: %(reason)s.',
+                         {'lease': lease.uuid, 'reason': lease.reason},
+                         instance_uuid=lease.server_id)
+            except exception.StaleState:
+                lease = db.lease_get(lease_uuid)
+        return _summary(lease)
+
     def build_allowed(self, context, server_id, host, generation=None):
         lease = db.lease_current(server_id)
         if lease is None:
@@ -155,7 +179,8 @@ class LeaseEndpoint:
             self._build_failed(context, lease, instance, message)
 
     def _build_failed(self, context, lease, instance, message):
-        reason = message or records.last_fault(context, lease.server_id)
+        reason = (message or records.last_fault(context, lease.server_id) or
+                  'Nova ended it')
         if records.is_waiting(instance):
             # Dropped before it was begun; the last try is left to the reaper.
             again.requeue(lease, reason, self.host)
@@ -166,6 +191,9 @@ class LeaseEndpoint:
             reason = again.last_words(lease, reason)
             unstarted.fail_unshelve(
                 context.elevated(), lease.server_id, reason)
+        elif records.is_interrupted(instance):
+            # It may wait again: the reaper sees to it.
+            return
         elif instance.vm_state == vm_states.ERROR:
             reason = 'the server could not be built: %s' % reason
         else:
@@ -320,6 +348,16 @@ def _summary(lease):
 
 def _iso(when):
     return when.isoformat() if when else None
+
+
+def _is_off(context, server_id):
+    """Whether a server is powered off, and nobody is about to start it."""
+    try:
+        instance = records.find_instance(context.elevated(), server_id)
+    except nova_exception.InstanceNotFound:
+        return False
+    return (instance.vm_state, instance.task_state) == (
+        vm_states.STOPPED, None)
 
 
 def _is_ended(context, server_id):

@@ -28,6 +28,7 @@ from oslo_context import context as oslo_context
 from oslo_log import log as logging
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import duration
@@ -55,13 +56,6 @@ def begin_due(actor):
                 'class', reason_code=states.REASON_PREEMPTING)
         except exception.StaleState:
             LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
-
-
-def reason_of(lease):
-    """Why a lease ends, for its owner."""
-    if lease.preempt_at is not None:
-        return 'it made room for a request of another priority class'
-    return 'the lease ended'
 
 
 def or_end(lease):
@@ -96,7 +90,7 @@ def resume(lease, instance, actor):
         lease, actor, _request(old, lease, context),
         _lease(lease, left),
         '%s, and its server waits again for the %s that are left' % (
-            reason_of(lease), duration.format(left)))
+            endings.why(lease)[1], duration.format(left)))
     LOG.info('Lease %(lease)s made room; its server waits again as request '
              '%(request)s, for %(left)s.',
              {'lease': lease.uuid, 'request': request.uuid,

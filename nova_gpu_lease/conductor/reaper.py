@@ -28,6 +28,7 @@ from nova_gpu_lease.conductor import again
 from nova_gpu_lease.conductor import lost
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conductor import shelved
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
@@ -41,6 +42,7 @@ LOG = logging.getLogger(__name__)
 _DELETED = 'deleted'
 _NOT_STARTED = 'not started'
 _IN_CELL = 'in its cell, and no compute works on it'
+_INTERRUPTED = 'ended by a compute that had not begun it'
 _FAILED = 'failed'
 _STARTED = 'started'
 
@@ -109,6 +111,11 @@ class Reaper:
         fate = self._fate(context, request, lease.server_id)
         if fate == _STARTED:
             return
+        if fate == _INTERRUPTED:
+            if self.unstarted.take_back(context, lease.server_id):
+                with _each('lease', lease.uuid):
+                    self._take_back(lease, rpcapi.INTERRUPTED)
+            return
         if fate == _IN_CELL and (fault is None or begun):
             if lease.attempt_started_at is None:
                 with _each('lease', lease.uuid):
@@ -164,6 +171,8 @@ class Reaper:
             return _NOT_STARTED
         if records.is_waiting(instance):
             return _IN_CELL
+        if records.is_interrupted(instance):
+            return _INTERRUPTED
         if instance.vm_state == vm_states.ERROR:
             return _FAILED
         if (request.kind == states.KIND_UNSHELVE and
@@ -283,21 +292,26 @@ class Reaper:
         elif fate == _FAILED:
             code = 'build_failed'
             reason = 'the server could not be built: %s' % (
-                records.last_fault(context, lease.server_id))
+                records.last_fault(context, lease.server_id) or
+                'Nova ended it')
         elif fate == _NOT_STARTED:
             # The compute could not unshelve it, and has not said so yet.
             reason = records.last_fault(context, lease.server_id)
             if again.requeue(lease, reason, self.host):
                 return
             code, reason = 'build_failed', again.last_words(lease, reason)
-        elif lease.updated_at < late and (
-                fate == _IN_CELL or fate == _STARTED and
-                self.unstarted.take_back(context, lease.server_id)):
-            reason = 'no compute began to build the server within %s' % (
-                duration.format(CONF.gpu_lease.build_timeout))
+        elif fate == _INTERRUPTED or lease.updated_at < late:
+            if fate != _IN_CELL and not self.unstarted.take_back(
+                    context, lease.server_id):
+                return
+            code, reason = 'build_failed', rpcapi.INTERRUPTED
+            if fate != _INTERRUPTED:
+                code = 'build_timeout'
+                reason = 'no compute began to build the server within %s' % (
+                    duration.format(CONF.gpu_lease.build_timeout))
             if again.requeue(lease, reason, self.host):
                 return
-            code, reason = 'build_timeout', again.last_words(lease, reason)
+            reason = again.last_words(lease, reason)
             # From here on no compute may begin it.
             lease = db.lease_transition(
                 lease, states.LEASE_QUEUED, self.host, exact=True,

@@ -20,6 +20,7 @@ from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.conf import CONF
 
 
@@ -79,16 +80,32 @@ def is_waiting(instance):
         (vm_states.SHELVED_OFFLOADED, task_states.UNSHELVING))
 
 
+def is_interrupted(instance):
+    """Whether its compute ended a server before it had claimed anything.
+
+    A nova-compute that starts does so with what was sent to it before.
+
+    :param instance: the Instance, as it is now.
+    """
+    if (instance.host is not None or (
+            instance.vm_state, instance.task_state) != (
+                vm_states.ERROR, None)):
+        return False
+    return _last_fault(instance) == rpcapi.INTERRUPTED
+
+
 def last_fault(context, server_id):
     """The message of the newest fault of a server, or None."""
     try:
         instance = find_instance(context, server_id)
     except nova_exception.InstanceNotFound:
         return None
-    if instance is None:
-        return None
+    return _last_fault(instance) if instance else None
+
+
+def _last_fault(instance):
     fault = objects.InstanceFault.get_latest_for_instance(
-        instance._context, server_id)
+        instance._context, instance.uuid)
     return fault.message if fault else None
 
 

@@ -25,6 +25,10 @@ NAMESPACE = 'gpu_lease'
 #: its lease at that dispatch.
 STAMP = 'gpu_lease_generation'
 
+#: The fault of a server that a nova-compute, as it started, ended before it
+#: had claimed anything for it: its build may be tried again.
+INTERRUPTED = 'nova-compute was restarted before it began to build the server'
+
 #: Seconds to wait for an answer. All of these calls are short; one that a
 #: conductor took with it when it died is repeated by whoever asked.
 TIMEOUT = 15
@@ -39,7 +43,7 @@ class ConductorAPI:
     * 1.0 - sync_host, lease_due, build_allowed, build_finished, wake
     * 1.1 - build_allowed and build_finished have a generation,
       server_changed
-    * 1.2 - woken
+    * 1.2 - lease_off, woken
     """
 
     def __init__(self):
@@ -53,8 +57,9 @@ class ConductorAPI:
 
         :param host: the host of the nova-compute.
         :param servers: a list of {'id', 'vm_state', 'task_state',
-            'launched_at', 'flavor'}, one for each server on the host;
-            launched_at is ISO 8601 or None, flavor a name.
+            'launched_at', 'flavor', 'off'}, one for each server on the
+            host; launched_at is ISO 8601 or None, flavor a name, off is for
+            the caller itself.
         :param devices_changed: whether the free devices of the host, or the
             host itself, changed since the last call: wakes the dispatcher.
         :returns: a list of {'uuid', 'server_id', 'state', 'generation',
@@ -76,6 +81,18 @@ class ConductorAPI:
         return self.client.prepare(timeout=TIMEOUT).call(
             context, 'lease_due', lease_uuid=lease_uuid,
             generation=generation)
+
+    def lease_off(self, context, lease_uuid, generation, seconds):
+        """Say that a server was powered off for so long that its lease ends.
+
+        :param generation: that of the lease as the caller knows it.
+        :param seconds: how long it was to be off for that.
+        :returns: as lease_due; the lease is what it was if the server is not
+            off any more.
+        """
+        return self.client.prepare(version='1.2', timeout=TIMEOUT).call(
+            context, 'lease_off', lease_uuid=lease_uuid,
+            generation=generation, seconds=seconds)
 
     def build_allowed(self, context, server_id, host, generation):
         """Ask whether a build that reached a host is still wanted.

@@ -17,6 +17,7 @@ import datetime
 import random
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import states
 
@@ -81,7 +82,10 @@ def failed(lease, reason, outage):
         'outages': lease.outages + outage,
         'last_error': reason,
         'reason': reason,
-        'reason_code': 'expiry_failed',
+        # Of one that ends early it goes on saying so.
+        'reason_code': (lease.reason_code
+                        if lease.reason_code == endings.POWERED_OFF
+                        else 'expiry_failed'),
         'attempt_started_at': None,
         'next_attempt_at': next_time(lease.attempts, outage)}
     count = failures(lease) + (not outage)

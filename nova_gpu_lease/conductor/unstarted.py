@@ -26,6 +26,14 @@ from nova_gpu_lease import states
 
 LOG = logging.getLogger(__name__)
 
+#: (vm_state, task_state) of a server whose compute has taken its cast, and
+#: what they were as it waited.
+_WAITED = {
+    (vm_states.BUILDING, None):
+        (vm_states.BUILDING, task_states.SCHEDULING),
+    (vm_states.SHELVED_OFFLOADED, task_states.SPAWNING):
+        (vm_states.SHELVED_OFFLOADED, task_states.UNSHELVING)}
+
 
 class LeaseFault(nova_exception.NovaException):
     """Why a server could not get its devices, as its owner sees it."""
@@ -158,18 +166,18 @@ class Unstarted:
         """
         try:
             instance = records.find_instance(context, server_id)
-        except nova_exception.InstanceNotFound:
-            return False
-        began = instance.task_state
-        waits = {(vm_states.BUILDING, None): task_states.SCHEDULING,
-                 (vm_states.SHELVED_OFFLOADED, task_states.SPAWNING):
-                     task_states.UNSHELVING}.get((instance.vm_state, began))
-        if waits is None or instance.host is not None:
-            return False
-        instance.task_state = waits
-        try:
-            instance.save(expected_task_state=[began])
-        except nova_exception.UnexpectedTaskStateError:
+            began = (instance.vm_state, instance.task_state)
+            if records.is_interrupted(instance):
+                waits = (vm_states.BUILDING, task_states.SCHEDULING)
+            else:
+                waits = _WAITED.get(began)
+            if waits is None or instance.host is not None:
+                return False
+            instance.vm_state, instance.task_state = waits
+            instance.save(expected_vm_state=[began[0]],
+                          expected_task_state=[began[1]])
+        except (nova_exception.InstanceNotFound,
+                nova_exception.InstanceUpdateConflict):
             return False
         return True
 

@@ -82,6 +82,32 @@ snapshot that was broken off does: with the defaults five of these take about
 two minutes; raise ``expiry_attempts`` for more.
 """),
     types.duration_opt(
+        'end_when_off',
+        help="""
+End the lease of a server that has been powered off for this long: it is
+shelved or deleted as at the end of its time, and whoever waits gets its
+devices. It makes no difference whether the guest powered itself off, as one
+does whose job is done, or somebody stopped the server through the API. One
+that is started again before that keeps its lease, and one that is paused or
+suspended is not powered off. A flavor's ``gpu_lease:end_when_off`` goes first.
+
+* Unset (the default): a server that is powered off keeps its devices until its
+  lease ends, as under stock Nova.
+* Set: choose it long enough for those who stop a server for a moment, ``10m``
+  for example. Take care where leases end by ``delete``: the disk of a server
+  that was only stopped would be lost with it. Rather than for all, set it for
+  flavors on which jobs run.
+
+Nova notices a guest that powered itself off by an event of the hypervisor,
+after some 15 seconds with libvirt, or else, as with ``[workarounds]
+handle_virt_lifecycle_events=False``, at the next of its looks at all guests,
+every ``[DEFAULT] sync_power_state_interval`` seconds (600).
+
+Set this to the same value on nova-api and nova-compute.
+
+Related options: ``on_expiry``.
+"""),
+    types.duration_opt(
         'max_wait',
         help="""
 The longest time a request may wait for its devices. A request whose hint

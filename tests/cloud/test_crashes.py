@@ -99,8 +99,7 @@ class CrashTest(base.CloudTestCase):
                 self.wait_until(
                     lambda: self.leases().get(first, {}).get('status') in (
                         'ACTIVE', 'CANCELLED'), '%s to be settled' % first,
-                    # One whose trust is not made waits for it for a minute.
-                    timeout=150)
+                    timeout=90)
                 self._check_first(name, first)
                 if self.leases()[first]['status'] == 'ACTIVE':
                     self.wait_leases(**{second: 'QUEUED'})

@@ -118,6 +118,25 @@ class StoryTest(base.CloudTestCase):
         self.assertEqual('deleted', self.leases()['short']['end_action'])
         self.assertNotIn('short', self.statuses())
 
+    def test_a_guest_that_powers_itself_off_ends_its_lease(self):
+        self.openstack(
+            'flavor create gpu-job --ram 512 --disk 1 --vcpus 1 '
+            '--property pci_passthrough:alias=gpu:1 '
+            '--property gpu_lease:end_when_off=5s', base.ADMIN)
+        self.addCleanup(self.openstack, 'flavor delete gpu-job', base.ADMIN,
+                        parse=False)
+        self.create('more', flavor='gpu2')
+        self.create('other')
+        job = self.create('job', flavor='gpu-job')
+        self.wait_statuses(more='ACTIVE', other='ACTIVE', job='ACTIVE')
+        self.create('next')
+        self.wait_leases(next='QUEUED')
+        self.cloud.guest_power_off(job)
+        self.wait_statuses(next='ACTIVE')
+        self.wait_leases(job='EXPIRED')
+        self.assertEqual('SHELVED_OFFLOADED', self.statuses()['job'])
+        self.assertIn('powered off', self.lease(job)['reason'])
+
     def test_wait_limit(self):
         self.create('all', flavor='gpu2')
         self.create('more', flavor='gpu2')

@@ -18,8 +18,13 @@ One test for each row of the first tables of
 
 import time
 
+from nova.compute import power_state
 from nova.compute import vm_states
+from nova import context as nova_context
+from nova.virt import event as virt_event
 
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.db import api as db
 from tests.functional import actions
 from tests.functional import base
 from tests.functional import nova_fixtures
@@ -232,3 +237,73 @@ class ShelveTest(actions.ActionTestCase):
         self.wait_for_status(server, 'ACTIVE')
         self.assertEqual('host2', self.host_of(server))
         self.wait_for_lease(server, 'ACTIVE')
+
+
+class PoweredOffTest(actions.ActionTestCase):
+    """Where the lease of a server that is off ends early."""
+
+    GPUS = {'host1': {'gpu': 1}}
+
+    def leased_until_off(self, limit):
+        self.server = self.leased(flavor=self.flavor(
+            gpu_lease__end_when_off=limit))
+        self.before = self.lease(self.server)
+
+    def stop(self):
+        self.act(self.server, 'os-stop', api=self.api)
+        self.wait_for_status(self.server, 'SHUTOFF')
+
+    def assert_ended_early(self):
+        lease = self.wait_for_lease(self.server, 'EXPIRED')
+        self.assertIn('powered off', lease['reason'])
+        self.assertEqual('powered_off', db.lease_get(
+            self.server).reason_code)
+        self.assertLess(lease['expires_at'],
+                        self.before['expires_at'])
+        return lease
+
+    def test_stopped_server_ends_its_lease(self):
+        self.leased_until_off('3s')
+        after = self.create('after')
+        self.wait_for_lease(after, 'QUEUED')
+        self.stop()
+        self.assertEqual('shelved', self.assert_ended_early()['end_action'])
+        self.assertEqual('SHELVED_OFFLOADED', self.status(self.server))
+        self.wait_for_status(after, 'ACTIVE')
+        self.assert_no_leaks()
+
+    def test_guest_that_powers_itself_off_ends_its_lease(self):
+        self.leased_until_off('1s')
+        self.virt.driver.fail_snapshot.add('one')
+        driver = self.computes['host1'].manager.driver
+        driver.instances[self.server].state = power_state.SHUTDOWN
+        driver.emit_event(virt_event.LifecycleEvent(
+            self.server, virt_event.EVENT_LIFECYCLE_STOPPED))
+        # It says so after a failed try, too.
+        self.wait_for('a failed try',
+                      lambda: self.lease(self.server)['attempts'])
+        self.virt.driver.fail_snapshot.clear()
+        self.assertEqual('shelved', self.assert_ended_early()['end_action'])
+
+    def test_started_before_its_end_is_told(self):
+        self.leased_until_off('1h')
+
+        def tell():
+            lease = db.lease_current(self.server)
+            rpcapi.ConductorAPI().lease_off(
+                nova_context.get_admin_context(), lease.uuid,
+                lease.generation, 3600)
+
+        tell()
+        self.assert_goes_on(self.server, self.before)
+        self.stop()
+        tell()
+        self.assert_ended_early()
+
+    def test_started_again_in_time(self):
+        self.leased_until_off('10s')
+        self.stop()
+        self.act(self.server, 'os-start', api=self.api)
+        self.wait_until_idle(self.server, 'ACTIVE')
+        time.sleep(11)
+        self.assert_goes_on(self.server, self.before)

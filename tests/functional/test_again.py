@@ -19,12 +19,16 @@ from unittest import mock
 
 import fixtures
 from nova.compute import resource_tracker
+from nova.compute import task_states
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from nova.pci import stats as pci_stats
+from oslo_utils import uuidutils
 
+from nova_gpu_lease.conductor import builder
 from nova_gpu_lease.conductor import lost
+from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import states
 from tests.functional import base
@@ -120,31 +124,92 @@ class AgainCases:
         full = self.create('full')
         self.wait_for_lease(full, 'ACTIVE')
         self.flags(build_timeout='1s', group='gpu_lease')
-        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
-        kept = []
-
-        def keep(api, *args, **kwargs):
-            kept.append((args, kwargs))
-
-        patch = fixtures.MonkeyPatch(
-            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance', keep)
-        patch.setUp()
-        server = self.create('late')
-        self.wait_for('the cast', lambda: kept)
-        self.wait_for('placed', lambda: db.lease_current(
-            server).request.state == states.REQUEST_PLACED)
-        host = db.lease_current(server).host
-        patch.cleanUp()
+        server, host, deliver = self._keep_cast('late')
         self.wait_for('the time to be over', lambda: self.reaper.close_builds()
                       or db.lease_current(server).build_attempts)
         with self.virt.hold(host):
             self.wait_for('the second cast', lambda: db.lease_current(
                 server).attempt_started_at)
-            args, kwargs = kept[0]
-            real.build_and_run_instance(*args, **kwargs)
+            deliver()
         self.wait_for_status(server, 'ACTIVE')
         self.wait_for_lease(server, 'ACTIVE')
         self.assertEqual([('late', host)], self.virt.driver.spawns[1:])
+        self.assert_no_leaks()
+
+    def _keep_cast(self, name):
+        """Create a server whose cast stays in the message queue.
+
+        :returns: (its id, the host it was sent to, a function that delivers
+            the cast).
+        """
+        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
+        kept = []
+        patch = fixtures.MonkeyPatch(
+            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
+            lambda api, *args, **kwargs: kept.append((args, kwargs)))
+        patch.setUp()
+        server = self.create(name)
+        self.wait_for('the cast', lambda: kept)
+        self.wait_for('placed', lambda: db.lease_current(
+            server).request.state == states.REQUEST_PLACED)
+        patch.cleanUp()
+        args, kwargs = kept[0]
+        return server, db.lease_current(server).host, (
+            lambda: real.build_and_run_instance(*args, **kwargs))
+
+    def _restart(self, host):
+        self.computes[host].stop()
+        self.computes[host] = self.restart_compute_service(
+            self.computes[host])
+
+    def test_compute_restarted_before_its_claim_is_a_failed_try(self):
+        """Nova puts what had been sent to it into ERROR."""
+        server, host, deliver = self._keep_cast('again')
+        self._restart(host)
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertNotEqual(host, self.host_of(server))
+        self.assertEqual(1, db.lease_current(server).build_attempts)
+        # Its messages outlive a service.
+        deliver()
+        self.wait_for('the late cast', lambda: 'A build is dropped' in
+                      self.stdlog.logger.output)
+        self.assertEqual(1, len(self.virt.driver.spawns))
+        self.assertEqual(1, self.free_devices())
+        self.assertNotIn(self._get_provider_uuid_by_host(host),
+                         self.allocations(server))
+        self.assert_no_leaks()
+
+    def test_compute_restarted_before_the_last_claim_ends_it(self):
+        self.flags(max_build_attempts=1, group='gpu_lease')
+        server, host, deliver = self._keep_cast('once')
+        self._restart(host)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertEqual('ERROR', self.status(server))
+        self.assertIn(rpcapi.INTERRUPTED, lease['reason'])
+        self.assertEqual(lease['reason'],
+                         self.api.get_server(server)['fault']['message'])
+        self.assertEqual({}, self.allocations(server))
+        deliver()
+        self.wait_for('the late cast', lambda: 'A build is dropped' in
+                      self.stdlog.logger.output)
+        self.assertEqual([], self.virt.driver.spawns)
+        self.assertEqual('ERROR', self.status(server))
+
+    def test_late_cast_of_an_interrupted_build_is_a_failed_try(self):
+        """The cast comes before the dispatcher has looked."""
+        server, host, deliver = self._keep_cast('again')
+        with mock.patch.object(self.reaper, 'close_builds'):
+            self._restart(host)
+            self.wait_for_status(server, 'ERROR')
+            deliver()
+            self.wait_for('the late cast', lambda: 'A build is dropped' in
+                          self.stdlog.logger.output)
+        db.wake()
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual(1, db.lease_current(server).build_attempts)
+        self.assertEqual(1, len(self.virt.driver.spawns))
         self.assert_no_leaks()
 
     def test_lost_claim_is_tried_again(self):
@@ -178,6 +243,54 @@ class AgainCases:
 
 
 class AgainTest(AgainCases, base.CloudTestCase):
+
+    def test_failed_spawn_on_a_forced_host_is_tried_there_again(self):
+        """Nova itself ends such a server at once."""
+        self.virt.driver.fail_spawn.add('forced')
+        server = self.create('forced', api=self.admin_api,
+                             availability_zone='nova:host1')
+        self.wait_for_status(server, 'ERROR')
+        self.assertIn('in 3 tries',
+                      self.api.get_server(server)['fault']['message'])
+        self.assertEqual([('forced', 'host1')] * 3, self.virt.driver.spawns)
+
+    def test_volume_that_a_failed_build_let_go_is_attached_again(self):
+        volume = uuidutils.generate_uuid()
+        self.virt.driver.fail_spawn.add('host1')
+        server = self.create('volume', block_device_mapping_v2=[
+            {'boot_index': 0, 'uuid': base.IMAGE, 'source_type': 'image',
+             'destination_type': 'local'},
+            {'boot_index': -1, 'uuid': volume, 'source_type': 'volume',
+             'destination_type': 'volume'}])
+        self.wait_for_status(server, 'ACTIVE')
+        self.assertEqual(1, db.lease_current(server).build_attempts)
+        self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
+
+    def test_server_that_a_compute_begins_meanwhile_is_left_to_it(self):
+        real, begun = builder.Builder.prepare, []
+
+        def prepare(*args, **kwargs):
+            build = real(*args, **kwargs)
+            if self.virt.driver.spawns:
+                # An older cast has come, and was let through.
+                instance = self.instance(server)
+                instance.task_state = task_states.SPAWNING
+                instance.save()
+                begun.append(server)
+            return build
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.conductor.builder.Builder.prepare', prepare))
+        self.virt.driver.fail_spawn.add('begun')
+        server = self.create('begun')
+        self.wait_for('the second try', lambda: begun)
+        self.wait_for('the request to be placed', lambda: db.lease_current(
+            server).request.state == states.REQUEST_PLACED)
+        self.assertEqual(task_states.SPAWNING,
+                         self.instance(server).task_state)
+        self.assertEqual('BUILDING', self.lease(server)['status'])
+        self.assertEqual([server], begun)
+        self.assertEqual(1, len(self.virt.driver.spawns))
 
     def test_one_server_of_a_gang_fails(self):
         self.virt.driver.fail_spawn.add('pair-2')

@@ -16,6 +16,7 @@ import threading
 import time
 
 import fixtures
+from keystoneauth1 import exceptions as ks_exc
 from nova.compute import task_states
 from nova import context as nova_context
 from nova import exception as nova_exception
@@ -217,14 +218,34 @@ class ConductorTest(base.CloudTestCase):
             server)['fault']['message'])
         self.assertEqual({}, self._get_allocations_by_server_uuid(server))
 
-    def test_unshelve_that_nova_fails_can_be_repeated(self):
-        server = self.create('again')
+    def shelved(self, name):
+        """A server that its owner has shelved."""
+        server = self.create(name)
         self.wait_for_lease(server, 'ACTIVE')
         self.api.post_server_action(server, {'shelve': {}})
         self.wait_for_status(server, 'SHELVED')
         self.admin_api.post_server_action(server, {'shelveOffload': {}})
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'RELEASED')
+        return server
+
+    def test_outage_in_the_middle_of_an_unshelve_is_no_try(self):
+        server = self.shelved('waits')
+        neutron = self.breaks(
+            'nova.network.neutron.API.get_requested_resource_for_instance',
+            ks_exc.ConnectFailure('away'))
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for('a failed try', lambda: 'ConnectFailure' in (
+            self.lease(server)['reason'] or ''))
+        self.assertEqual('QUEUED', self.lease(server)['status'])
+        neutron.set()
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual(0, db.lease_current(server).build_attempts)
+        self.assert_no_leaks()
+
+    def test_unshelve_that_nova_fails_can_be_repeated(self):
+        server = self.shelved('again')
         neutron = self.breaks(
             'nova.network.neutron.API.get_requested_resource_for_instance',
             nova_exception.PortNotFound(port_id='gone'))

@@ -27,7 +27,7 @@ class EndsTest(base.CloudTestCase):
 
     GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
 
-    def leased(self, name='one', duration='3s', **hints):
+    def leased(self, name='one', duration='5s', **hints):
         """A server that runs, with a short lease."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
         self.wait_for_lease(server, 'ACTIVE')

@@ -238,6 +238,18 @@ class PrecedenceTest(_TestCase):
         self.assertEqual('delete', self.resolve(
             hints, on_expiry='delete').on_expiry)
 
+    def test_end_when_off(self):
+        for option, spec, expected in (
+                (None, None, None), ('1h', None, 3600), (None, '2m', 120),
+                ('1h', '2m', 120), ('2m', '1h', 3600)):
+            self.flags(end_when_off=option)
+            specs = {'gpu_lease:end_when_off': spec} if spec else {}
+            self.assertEqual(expected, terms.end_when_off(
+                specs, conf.CONF.gpu_lease))
+        self.assertRaises(exception.InvalidExtraSpec, self.resolve,
+                          {'gpu_lease': '1h'},
+                          {**GPU, 'gpu_lease:end_when_off': 'never'})
+
     def test_priority(self):
         self.assertEqual('normal', self.resolve(
             {'gpu_lease': '1h'},

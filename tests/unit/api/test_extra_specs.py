@@ -39,7 +39,7 @@ class ExtraSpecsTestCase(base.TestCase):
     def test_accepted(self):
         for name, values in {
                 'default_duration': ('2h', '90', 'PT2H', '1d12h'),
-                'max_duration': ('2h', '1w'),
+                'max_duration': ('2h', '1w'), 'end_when_off': ('2m', '90s'),
                 'on_expiry': ('shelve', 'delete'), 'priority': ('normal',),
                 'required': ('true', 'False', '1', 'yes')}.items():
             for value in values:
@@ -59,6 +59,7 @@ class ExtraSpecsTestCase(base.TestCase):
                 'default_duration': ('', '0', '-1', 'soon', '1.5h', '2h '
                                      '2h'),
                 'max_duration': ('0s', 'none'),
+                'end_when_off': ('0', 'never'),
                 'on_expiry': ('', 'keep', 'SHELVE'),
                 'priority': ('', 'vip'), 'required': ('', 'perhaps'),
                 'duration': ('2h',), 'default_duration.1': ('2h',)}.items():

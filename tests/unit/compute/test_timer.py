@@ -46,6 +46,10 @@ class Conductor:
         self._hear('due', lease_uuid, generation)
         return self.leases.get(lease_uuid)
 
+    def lease_off(self, context, lease_uuid, generation, seconds):
+        self._hear('off', lease_uuid, generation, seconds)
+        return self.leases.get(lease_uuid)
+
     def build_finished(self, context, host, server_id, ok, message,
                        generation):
         self._hear('build', server_id, ok, message)
@@ -70,12 +74,14 @@ class TimerTest(base.TestCase):
         self.flags(poll_interval=0.5, sync_interval='1h', warn_before='100s')
         self.conductor = Conductor()
         self.free = {}
+        self.servers = []
         self.seconds = 0.0
         self.wall = 0.0
         self.up = True
         self.timer = timer.Timer(
-            self.conductor, lambda: 'context', 'host', lambda context: [],
-            lambda: dict(self.free), CONF.gpu_lease, DOWN_TIME,
+            self.conductor, lambda: 'context', 'host',
+            lambda context: list(self.servers), lambda: dict(self.free),
+            CONF.gpu_lease, DOWN_TIME,
             lambda context: self.up, monotonic=lambda: self.seconds,
             now=lambda: START + datetime.timedelta(seconds=self.wall))
 
@@ -224,6 +230,60 @@ class TimerTest(base.TestCase):
         self.conductor.leases.clear()
         self.assertEqual({('due', 'one', 2), ('due', 'two', 2)},
                          set(self.ticks(timer.MAX_BACKOFF)))
+
+    def off(self, since, limit=60):
+        """Have the server of the lease 'one' off, seconds after START."""
+        since = START + datetime.timedelta(seconds=since)
+        self.servers = [{'id': 'server of one',
+                         'off': (since.isoformat(), limit)}]
+        self.timer.powered()
+
+    def test_server_that_is_off_for_long_is_told_once(self):
+        self.conductor.lease('one', 1000)
+        self.started()
+        self.off(self.wall)
+        self.assertEqual([('sync', False)], self.ticks(59.5))
+        self.conductor.lease('one', 1000, state='EXPIRING', generation=3)
+        self.assertEqual([('off', 'one', 2, 60)], self.ticks(0.5))
+        self.assertEqual([], self.ticks(2000))
+
+    def test_server_that_is_on_again_keeps_its_lease(self):
+        self.conductor.lease('one', 1000)
+        self.started()
+        self.off(self.wall)
+        self.ticks(30)
+        self.servers = []
+        self.timer.powered()
+        self.assertEqual([('sync', False)], self.ticks(500))
+
+    def test_server_that_is_busy_when_it_is_off_for_long(self):
+        self.conductor.lease('one', 1000)
+        self.started()
+        self.off(self.wall)
+        self.assertEqual([('sync', False), ('off', 'one', 2, 60)],
+                         self.ticks(100))
+        self.timer.powered()
+        self.assertEqual([('sync', False), ('off', 'one', 2, 60)],
+                         self.ticks(1))
+
+    def test_server_that_was_off_before_its_lease_began(self):
+        self.conductor.lease('one', 1000)
+        self.started()
+        self.off(-3600)
+        self.assertEqual([('sync', False)], self.ticks(59.5 - self.wall))
+        self.assertEqual([('off', 'one', 2, 60)], self.ticks(0.5))
+
+    def test_server_that_is_off_is_kept_until_conductor_hears(self):
+        self.conductor.lease('one', 1000)
+        self.started()
+        self.off(self.wall)
+        self.ticks(1)
+        self.conductor.broken = True
+        self.ticks(200)
+        self.conductor.broken = False
+        self.conductor.leases.clear()
+        self.assertEqual([('off', 'one', 2, 60)],
+                         self.ticks(timer.MAX_BACKOFF))
 
     def test_lease_that_waits_or_ends_is_not_due(self):
         self.conductor.lease('one', 1, state='BUILDING')

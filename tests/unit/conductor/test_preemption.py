@@ -21,6 +21,7 @@ from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import preemption
 from nova_gpu_lease.conductor import tries
 from nova_gpu_lease.db import api
@@ -135,10 +136,10 @@ class PreemptionTest(base.TestCase):
     def test_own_end_comes_first(self):
         lease = self.ending(on_expiry='delete')
         self.assertIs(lease, preemption.or_end(lease))
-        self.assertIn('made room', preemption.reason_of(lease))
+        self.assertIn('made room', endings.why(lease)[1])
         self.clock.now = lease.expires_at
         lease = preemption.or_end(lease)
         self.assertIsNone(lease.preempt_at)
         self.assertTrue(tries.deletes(lease))
-        self.assertEqual('the lease ended', preemption.reason_of(lease))
+        self.assertEqual('the lease ended', endings.why(lease)[1])
         self.assertFalse(preemption.give_up(lease, {}, HOST))

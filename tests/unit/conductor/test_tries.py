@@ -12,8 +12,11 @@
 
 """The pauses between tries to end a lease."""
 
+from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import tries
+from nova_gpu_lease.db import api
 from tests import base
+from tests.unit.db import base as db_base
 
 
 class PauseTest(base.TestCase):
@@ -34,3 +37,25 @@ class PauseTest(base.TestCase):
     def test_pause_differs(self):
         """Leases that ended together are not all tried together."""
         self.assertGreater(len(set(self.pauses(3))), 100)
+
+
+class ReasonTest(db_base.TestCase):
+
+    def ending(self, code=None):
+        lease, = self.activate()
+        return api.lease_transition(lease, 'EXPIRING', db_base.HOST,
+                                    reason='why', reason_code=code)
+
+    def test_lease_that_ends_early_says_so_after_a_failed_try(self):
+        lease = self.ending(endings.POWERED_OFF)
+        self.assertEqual(endings.POWERED_OFF, endings.why(lease)[0])
+        values, gives_up = tries.failed(lease, 'it broke', False)
+        self.assertEqual((endings.POWERED_OFF, False),
+                         (values['reason_code'], gives_up))
+        self.assertIn('it broke', values['last_error'])
+
+    def test_lease_that_ends_in_time(self):
+        lease = self.ending()
+        self.assertEqual(('expired', 'the lease ended'), endings.why(lease))
+        self.assertEqual('expiry_failed', tries.failed(
+            lease, 'it broke', False)[0]['reason_code'])
