@@ -67,7 +67,7 @@ class ConductorAPI:
             each current lease of the host; times ISO 8601 or None, duration
             in seconds.
         """
-        return self.client.prepare(timeout=TIMEOUT).call(
+        return self.client.prepare(version='1.0', timeout=TIMEOUT).call(
             context, 'sync_host', host=host, servers=servers,
             devices_changed=devices_changed)
 
@@ -78,7 +78,7 @@ class ConductorAPI:
         :returns: the lease as it is then, as from sync_host; None when it is
             gone.
         """
-        return self.client.prepare(timeout=TIMEOUT).call(
+        return self.client.prepare(version='1.0', timeout=TIMEOUT).call(
             context, 'lease_due', lease_uuid=lease_uuid,
             generation=generation)
 
@@ -126,7 +126,7 @@ class ConductorAPI:
 
     def wake(self, context):
         """Have the queue looked at soon."""
-        self.client.prepare().cast(context, 'wake')
+        self.client.prepare(version='1.0').cast(context, 'wake')
 
     def woken(self, context):
         """Tell all conductors that the wake-up counter was raised.

@@ -114,30 +114,40 @@ def _cell(value):
     return str(value)
 
 
+#: The figures of a column of waits, and of one of promises.
+_WAITS = ('jobs', 'mean', 'median', 'p95', 'max')
+_PROMISES = ('heads', 'changed', 'later', 'broken')
+
+
+def _figures(found, names):
+    """Cells by name: in a file they are in another order."""
+    return [_cell(found[name]) for name in names]
+
+
 def waits_table(results):
     """The figures of several policies as text.
 
     :param results: {policy: figures of metrics.figures()}.
     """
-    rows = [('wait, seconds', 'jobs', 'mean', 'median', 'p95', 'max',
+    rows = [('wait, seconds', *_WAITS,
              'slowdown 10 s', '600 s', 'utilisation', 'whole hosts')]
     for name, found in results.items():
-        rows.append(tuple(map(_cell, (
-            name, *found['wait_s'].values(),
-            *found['bounded_slowdown'].values(), found['utilisation'],
-            found.get('free_on_whole_hosts')))))
+        rows.append((
+            name, *_figures(found['wait_s'], _WAITS),
+            *_figures(found['bounded_slowdown'], ('10 s', '600 s')),
+            _cell(found['utilisation']),
+            _cell(found.get('free_on_whole_hosts'))))
     parts = [_columns(rows)]
-    rows = [('by size of job (GPUs)', 'jobs', 'mean', 'median', 'p95', 'max')]
+    rows = [('by size of job (GPUs)', *_WAITS)]
     for size in next(iter(results.values()))['wait_by_size_s']:
         for name, found in results.items():
-            rows.append(tuple(map(_cell, (
-                '%s, %s' % (size, name),
-                *found['wait_by_size_s'][size].values()))))
+            rows.append(('%s, %s' % (size, name), *_figures(
+                found['wait_by_size_s'][size], _WAITS)))
     parts.append(_columns(rows))
     rows = [('promised starts', 'heads', 'changed', 'taken back',
              'kept too late')]
     for name, found in results.items():
-        rows.append(tuple(map(_cell, (name, *found['promises'].values()))))
+        rows.append((name, *_figures(found['promises'], _PROMISES)))
     parts.append(_columns(rows))
     for name, found in results.items():
         for one in found.get('compared', ()):

@@ -50,6 +50,13 @@ class AcceptanceTest(base.BaseTestCase):
         self.assertEqual(
             {'fifo', 'easy'}, set(found['runs']['small']['policies']))
         self.assertIn('## small', (target / 'replay.md').read_text())
+        easy = found['runs']['small']['policies']['easy']['wait_s']
+        row = next(line for line in (
+            target / 'replay.md').read_text().splitlines()
+            if line.startswith('easy')).split()
+        self.assertEqual(
+            [easy['jobs'], round(easy['mean']), round(easy['max'])],
+            [int(row[1]), round(float(row[2])), round(float(row[5]))])
         self.assertEqual(2, cli.main(['acceptance', 'none']))
         self.assertEqual(2, cli.main(['check', str(target / 'replay.json'),
                                       str(target / 'none.json')]))
