@@ -120,9 +120,9 @@ there is no ``normal``.
 The weight is a whole number; a class with a higher weight starts before all
 that wait in lower ones. A lease of a preemptible class may use devices that
 nobody else waits for, and is shelved after ``preemption_grace`` when a request
-of a class that is not preemptible would otherwise wait; it then waits at the
-head of its class and comes back by itself. A preemptible class needs a lower
-weight than all that are not.
+of a class that is not preemptible would otherwise wait; it then waits in its
+old place in its class, by the age of its first request, and comes back by
+itself. A preemptible class needs a lower weight than all that are not.
 
 Each class has a policy rule,
 ``os_compute_api:os-gpu-leases:priority:<name>``. By default every member of a

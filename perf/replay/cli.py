@@ -76,8 +76,9 @@ def _replay_parser():
     parser.add_argument('--compare', metavar='COLUMN', help='count the starts '
                         'that are those of a column of the trace')
     parser.add_argument('--traces', metavar='DIR', help='the folder of the '
-                        'traces (default: %s, or ../shared/traces beside '
-                        'the source)' % trace.VARIABLE)
+                        'traces (default: %s, or a folder shared/traces '
+                        'beside the source tree, if there is one)' %
+                        trace.VARIABLE)
     parser.add_argument('--json', metavar='FILE', help='write all figures')
     parser.add_argument('--starts', metavar='FILE', help='write row,start_s; '
                         'with several policies {} in the name is replaced by '

@@ -30,7 +30,7 @@ from perf.gpu import errors
 #: Names the folder of the traces where no option does.
 VARIABLE = 'REPLAY_TRACES'
 _HERE = pathlib.Path(__file__).resolve().parent
-#: Beside the source, as shared folders are mounted; not part of it.
+#: Where they are looked for then: beside the source tree, not part of it.
 DEFAULT_FOLDER = _HERE.parents[2] / 'shared' / 'traces'
 #: What is committed.
 OWN_FOLDER = _HERE / 'data'
