@@ -73,7 +73,7 @@ def check_action(context, server_id, body):
     :param context: the user's nova.context.RequestContext.
     :param server_id: the server, as in the path of the request.
     :param body: the decoded JSON of the request, whatever it is.
-    :raises: exception.ResizeRefused, InvalidExtraSpec
+    :raises: exception.ResizeRefused, InvalidExtraSpec, PriorityForbidden
     """
     resize = body.get('resize') if isinstance(body, dict) else None
     flavor = _flavor(context, resize) if isinstance(resize, dict) else None
@@ -97,7 +97,11 @@ def check_action(context, server_id, body):
     except exception.InvalidHint as exc:
         raise exception.ResizeRefused(flavor=flavor.name,
                                       reason=exc.format_message())
-    if found is not None and found.max_duration is not None:
+    if found is None:
+        return
+    # It counts when the server is unshelved.
+    policy.authorize_priority(context, found.priority)
+    if found.max_duration is not None:
         _check_length(server_id, flavor, found.max_duration)
 
 

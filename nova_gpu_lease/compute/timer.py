@@ -328,14 +328,13 @@ class Timer:
     def _look_at(self, watch):
         if watch.state != states.LEASE_ACTIVE or watch.expires_at is None:
             return
-        if watch.off_until is not None and watch.off_until <= self._now():
-            self._try(watch.backoff, 'That the server of lease %s is off' %
-                      watch.uuid, self._tell_off, watch)
-            return
         left = (watch.expires_at - self._now()).total_seconds()
         if left <= 0:
             self._try(watch.backoff, 'The end of lease %s' % watch.uuid,
                       self._tell_due, watch)
+        elif watch.off_until is not None and watch.off_until <= self._now():
+            self._try(watch.backoff, 'That the server of lease %s is off' %
+                      watch.uuid, self._tell_off, watch)
         elif left <= self._conf.warn_before and not watch.warned:
             watch.warned = True
             LOG.info('The GPU lease of server %(server)s ends at %(end)s.',

@@ -151,7 +151,10 @@ class Expirer:
                     lease, next_attempt_at=tries.next_time(0, True))
                 return False
             # Its owner was quicker to want it back.
-        if (lease.preempt_at is not None and instance.task_state is None and
+        # Not where its owner was quicker to shelve it: see _begin.
+        if (lease.reason_code == states.REASON_PREEMPTED and
+                lease.preempt_at is not None and
+                instance.task_state is None and
                 preemption.resume(lease, instance, self.host)):
             return False
         self._over(lease, states.ENDED_SHELVED, note)

@@ -23,6 +23,7 @@ import functools
 
 from oslo_log import log as logging
 
+from nova_gpu_lease import clock
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import planner
@@ -248,11 +249,17 @@ def _noted(request, wait, promise):
 
 
 def _time(seconds):
-    """A whole second of a plan, not before what it says."""
+    """A whole second of a plan, not before what it says.
+
+    None where a calendar has no such time: leases of years add up.
+    """
     if seconds is None:
         return None
-    return datetime.datetime.fromtimestamp(
-        -(-seconds // 1), datetime.timezone.utc)
+    try:
+        return datetime.datetime.fromtimestamp(
+            -(-seconds // 1), datetime.timezone.utc)
+    except (OverflowError, ValueError):
+        return None
 
 
 def save_preemptions(plan, leases, now):
@@ -281,7 +288,8 @@ def save_preemptions(plan, leases, now):
                      {'lease': lease.uuid, 'at': at.isoformat()},
                      instance_uuid=lease.server_id)
         elif (lease.uuid not in chosen and lease.preempt_at is not None and
-              lease.preempt_at > now):
+              # Now, and not when the plan was begun.
+              lease.preempt_at > clock.now()):
             db.lease_set(lease, preempt_at=None, reason=None,
                          reason_code=None)
             LOG.info('Lease %s need not make room any more.', lease.uuid,

@@ -53,7 +53,9 @@ def begin_due(actor):
             db.lease_transition(
                 lease, states.LEASE_EXPIRING, actor,
                 reason='it makes room for a request of another priority '
-                'class', reason_code=states.REASON_PREEMPTING)
+                'class', reason_code=states.REASON_PREEMPTING,
+                # It may have been withdrawn meanwhile.
+                exact=True)
         except exception.StaleState:
             LOG.debug('Lease %s was changed by somebody else.', lease.uuid)
 

@@ -83,9 +83,9 @@ def failed(lease, reason, outage):
         'last_error': reason,
         'reason': reason,
         # Of one that ends early it goes on saying so.
-        'reason_code': (lease.reason_code
-                        if lease.reason_code == endings.POWERED_OFF
-                        else 'expiry_failed'),
+        'reason_code': (lease.reason_code if lease.reason_code in (
+            endings.POWERED_OFF, states.REASON_PREEMPTED)
+            else 'expiry_failed'),
         'attempt_started_at': None,
         'next_attempt_at': next_time(lease.attempts, outage)}
     count = failures(lease) + (not outage)

@@ -29,10 +29,11 @@ that slow.
         'build_timeout', default='10m',
         help="""
 A server that was sent to a compute, and that no compute has begun to build (or
-to unshelve) within this time, is taken back: it waits again in its old place in the
-queue, or fails if that was its last try (see ``max_build_attempts``). A server
-that a compute works on is left alone however long that takes, since its guest
-may run. If the compute comes back and finds the old order, it drops it.
+to unshelve) within this time, is taken back: it waits again in its old place
+in the queue, or fails if that was its last try (see ``max_build_attempts``).
+A server that a compute works on is left alone however long that takes, since
+its guest may run. If the compute comes back and finds the old order, it drops
+it.
 """),
     cfg.IntOpt(
         'max_build_attempts', default=3, min=1,

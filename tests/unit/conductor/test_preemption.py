@@ -104,6 +104,18 @@ class PreemptionTest(base.TestCase):
             [('user', 'project', request.context['request_id'], 'server',
               'unshelve')], self.actions)
 
+    def test_withdrawn_at_the_last_moment(self):
+        one, = self.activate('server', priority='spare',
+                             lease={'on_expiry': 'delete'})
+        api.lease_set(one, preempt_at=base.NOW)
+        read = api.leases_preempting()
+        self.clock.advance(1)
+        api.lease_set(read[0], preempt_at=None)
+        self.useFixture(fixtures_.MockPatchObject(
+            api, 'leases_preempting', lambda: read))
+        preemption.begin_due(HOST)
+        self.assertEqual('ACTIVE', api.lease_get(one.uuid).state)
+
     def test_busy_meanwhile(self):
         instance = _Instance()
         instance.busy = True
