@@ -106,11 +106,20 @@ class Backfill(rounds.Round):
         if several and broken:
             for entry in waiting:
                 self._unplace(shares[entry])
-            for entry in waiting:
-                self._promise(entry, old[entry])
-                self.book(entry, self.state.promises[entry.request.uuid])
+            waiting = [entry for entry in waiting
+                       if self._promise_again(entry, old[entry])]
         for entry in waiting:
             self._count(entry.group)
+
+    def _promise_again(self, entry, old):
+        """Find a place anew, and book it.
+
+        :returns: whether there is one.
+        """
+        able = self._promise(entry, old)
+        if able:
+            self.book(entry, self.state.promises[entry.request.uuid])
+        return able
 
     def look_again(self, entry, old):
         """Start a request, or renew what it was promised.

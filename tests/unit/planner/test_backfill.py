@@ -238,6 +238,26 @@ class EasyTest(base.TestCase):
         self.assertEqual(NOW + 1, made.promises['head'].start)
 
 
+class ConservativeTest(base.TestCase):
+    POLICY = planner.Policy('conservative')
+
+    def test_lost_host_and_a_later_promise(self):
+        state = planner.State(
+            {'n1': node(0), 'n2': node(0, host='h2')},
+            [running('r', NOW + 50, 'n1', 2),
+             running('s', NOW + 60, 'n2', 2)], self.POLICY)
+        state.submit(waiting('lost', 2, ('n2',)))
+        state.submit(waiting('head', 2))
+        self.assertEqual({'lost', 'head'}, set(state.plan(NOW).promises))
+        state.remove_node('n2')
+        state.change_end('r', NOW + 90)
+        made = state.plan(NOW)
+        self.assertEqual({'head': NOW + 90}, {
+            uuid: promise.start for uuid, promise in made.promises.items()})
+        self.assertEqual(planner.WAIT_RESOURCES,
+                         made.waits['lost'].reason_code)
+
+
 class PreemptionTest(base.TestCase):
     POLICY = planner.Policy('backfill', preempt_grace=30)
 
