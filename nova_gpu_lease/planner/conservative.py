@@ -62,6 +62,8 @@ class Conservative(backfill.Backfill):
             return False
         if not ask.enough(request.num_servers, request.together):
             return False
+        if sum(old.nodes.values()) != request.num_servers:
+            return False
         begin = bisect.bisect(self._changed, (entry.checked, board.AFTER))
         changed = {one: None for _stamp, _number, one
                    in self._changed[begin:] if one in ask.possible}

@@ -257,6 +257,19 @@ class ConservativeTest(base.TestCase):
         self.assertEqual(planner.WAIT_RESOURCES,
                          made.waits['lost'].reason_code)
 
+    def test_smaller_gang_books_less(self):
+        nodes = {uuid: node(0, 1, uuid) for uuid in ('n1', 'n2', 'n3')}
+        for policy in ('conservative', 'backfill'):
+            state = planner.State(nodes, [
+                running('r' + uuid, NOW + 50, uuid) for uuid in nodes],
+                planner.Policy(policy))
+            state.submit(waiting('gang', 1, nodes, 3))
+            state.plan(NOW)
+            state.submit(waiting('gang', 1, nodes, 2))
+            made = state.plan(NOW).promises['gang']
+            self.assertEqual((NOW + 50, 2), (
+                made.start, sum(made.nodes.values())))
+
 
 class PreemptionTest(base.TestCase):
     POLICY = planner.Policy('backfill', preempt_grace=30)
