@@ -21,6 +21,7 @@ from nova_gpu_lease.planner import board
 from nova_gpu_lease.planner import shadow
 
 #: How many waiting requests are looked at in one plan; the next one goes on.
+#: Those like one that found nothing are not looked at.
 LOOKED_AT = 64
 
 
@@ -39,13 +40,18 @@ def choose(plan):
                 group in plan.lacking)
         for entry in group.entries + group.promised
         if entry.request.uuid not in plan.starts), key=plan.order)
-    failed = set()
-    for entry in entries[:LOOKED_AT]:
+    failed, looked_at = set(), 0
+    for entry in entries:
         request = entry.request
         shape = (entry.ask, request.num_servers, request.together,
                  request.duration)
-        if shape not in failed and not victims.find(entry):
+        if shape in failed:
+            continue
+        if not victims.find(entry):
             failed.add(shape)
+        looked_at += 1
+        if looked_at == LOOKED_AT:
+            break
     return tuple(victims.chosen)
 
 

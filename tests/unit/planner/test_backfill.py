@@ -327,6 +327,16 @@ class PreemptionTest(base.TestCase):
         self.assertEqual((), self.plan(
             [waiting('g', 1, nodes, 4)], nodes, runs))
 
+    def test_many_alike_in_front_that_find_nothing(self):
+        nodes = {'n1': node(0), 'n2': node(0, 1, 'h2')}
+        runs = [running('safe', None, gpu=2),
+                running('p', None, 'n2', preemptible=True)]
+        for policy in ('fifo', 'backfill', 'conservative'):
+            policy = dataclasses.replace(self.POLICY, queue_policy=policy)
+            self.assertEqual(('p',), self.plan(
+                [waiting('big%d' % number, 2) for number in range(70)] +
+                [waiting('g', 1, ('n2',))], nodes, runs, policy))
+
 
 class WordsTest(base.TestCase):
     def test_reasons(self):
