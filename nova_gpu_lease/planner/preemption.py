@@ -14,7 +14,8 @@
 """Which preemptible leases end early, so that a guaranteed request starts.
 
 Least work is lost: those with the fewest device seconds behind them, and no
-more of them than are needed.
+more of them than are needed. All are of a lower class than the request: of
+an equal or higher one, they would start again before it.
 """
 
 from nova_gpu_lease.planner import board
@@ -40,6 +41,7 @@ def choose(plan):
                 group in plan.lacking)
         for entry in group.entries + group.promised
         if entry.request.uuid not in plan.starts), key=plan.order)
+    # In this order: what fails for a class fails for all below it.
     failed, looked_at = set(), 0
     for entry in entries:
         request = entry.request
@@ -157,6 +159,8 @@ class _Victims:
             before = nodes.get(one, 0)
             ending, have = [], before
             for running in some:
+                if running.priority >= entry.request.priority:
+                    continue
                 ending.append(running)
                 count = self._count(one, entry.ask, length, ending)
                 if count < have + wanted:

@@ -33,6 +33,8 @@ def waiting(uuid, gpu=1, fits=('n1',), num_servers=1, **values):
 
 
 def running(uuid, ends_at, on='n1', gpu=1, **values):
+    if values.get('preemptible'):
+        values.setdefault('priority', -1)
     return planner.Running(uuid, on, {'gpu': gpu}, ends_at, **values)
 
 
@@ -326,6 +328,19 @@ class PreemptionTest(base.TestCase):
             [waiting('g', 1, nodes, 2)], nodes, runs))
         self.assertEqual((), self.plan(
             [waiting('g', 1, nodes, 4)], nodes, runs))
+
+    def test_only_lower_classes_make_room(self):
+        nodes = {'n1': node(0)}
+        runs = [running('high', None, preemptible=True, priority=50,
+                        started_at=999),
+                running('low', None, preemptible=True, priority=-10,
+                        started_at=1)]
+        for policy in ('fifo', 'backfill', 'conservative'):
+            policy = dataclasses.replace(self.POLICY, queue_policy=policy)
+            for weight, chosen in ((51, ('high',)), (50, ('low',)),
+                                   (0, ('low',)), (-10, ())):
+                self.assertEqual(chosen, self.plan(
+                    [waiting('g', priority=weight)], nodes, runs, policy))
 
     def test_many_alike_in_front_that_find_nothing(self):
         nodes = {'n1': node(0), 'n2': node(0, 1, 'h2')}
