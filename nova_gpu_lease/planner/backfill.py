@@ -83,6 +83,9 @@ class Backfill(rounds.Round):
             for entry in list(group.promised):
                 if group.idle:
                     self.state.promise(entry.request.uuid, None)
+                elif entry.request.unknown:
+                    self.book(entry, self.state.promises[entry.request.uuid])
+                    self._count(group)
                 else:
                     entries.append(entry)
         entries.sort(key=self.key)
@@ -226,7 +229,7 @@ class Backfill(rounds.Round):
         """
         rest = []
         heap = [(self.key(group.entries[0]), group) for group in groups
-                if group.entries and not group.idle]
+                if group.entries and not (group.idle or group.first.unknown)]
         heapq.heapify(heap)
         while heap:
             _key, group = heap[0]

@@ -38,7 +38,7 @@ def choose(plan):
     entries = sorted((
         entry for group in plan.state.line.groups.values()
         if not (group.first.preemptible or group.idle or group.first.held or
-                group in plan.lacking)
+                group.first.unknown or group in plan.lacking)
         for entry in group.entries + group.promised
         if entry.request.uuid not in plan.starts), key=plan.order)
     # In this order: what fails for a class fails for all below it.

@@ -273,6 +273,48 @@ class ConservativeTest(base.TestCase):
                 made.start, sum(made.nodes.values())))
 
 
+class UnknownTest(base.TestCase):
+    HICCUP = {'fits': (), 'after': {}, 'unknown': True, 'missing': 'No answer'}
+
+    def test_promise_is_kept(self):
+        for policy in ('backfill', 'conservative'):
+            state = planner.State({'n1': node(1)}, [running('r', NOW + 50)],
+                                  planner.Policy(policy))
+            state.submit(waiting('head', 2))
+            before = state.plan(NOW)
+            state.submit(waiting('head', 2, **self.HICCUP))
+            state.submit(waiting('long', queued_at=1))
+            state.submit(waiting('vip', 3, priority=1))
+            made = state.plan(NOW + 1)
+            self.assertEqual({}, made.starts)
+            self.assertEqual(before.promises['head'], made.promises['head'])
+            self.assertEqual(['head', 'gpu', 2],
+                             made.reservations['n1'][0])
+            wait = made.waits['head']
+            self.assertEqual(
+                (planner.WAIT_RESOURCES, 'No answer', NOW + 50, True),
+                (wait.reason_code, wait.reason, wait.expected,
+                 wait.promised))
+            # Its time has come and it still is not known: it does not
+            # start, nor does anybody else there.
+            state.end('r')
+            self.assertEqual({}, state.plan(NOW + 50).starts)
+            state.submit(waiting('head', 2))
+            self.assertEqual({'head': ['n1']}, state.plan(NOW + 50).starts)
+
+    def test_without_promise_nothing_is_kept(self):
+        for policy in ('fifo', 'backfill', 'conservative'):
+            made = plan([waiting('head', **self.HICCUP),
+                         waiting('fits', unknown=True), waiting('other')],
+                        {'n1': node(2)}, policy=planner.Policy(policy))
+            self.assertNotIn('fits', made.starts)
+            self.assertEqual(policy != 'fifo', 'other' in made.starts)
+            self.assertEqual(('No answer', None, False), (
+                made.waits['head'].reason, made.waits['head'].expected,
+                made.waits['head'].promised))
+            self.assertEqual((), made.preemptions)
+
+
 class PreemptionTest(base.TestCase):
     POLICY = planner.Policy('backfill', preempt_grace=30)
 
