@@ -83,6 +83,9 @@ class Backfill(rounds.Round):
             for entry in list(group.promised):
                 if group.idle:
                     self.state.promise(entry.request.uuid, None)
+                elif entry.request.unknown:
+                    self.book(entry, self.state.promises[entry.request.uuid])
+                    self._count(group)
                 else:
                     entries.append(entry)
         entries.sort(key=self.key)
@@ -106,11 +109,20 @@ class Backfill(rounds.Round):
         if several and broken:
             for entry in waiting:
                 self._unplace(shares[entry])
-            for entry in waiting:
-                self._promise(entry, old[entry])
-                self.book(entry, self.state.promises[entry.request.uuid])
+            waiting = [entry for entry in waiting
+                       if self._promise_again(entry, old[entry])]
         for entry in waiting:
             self._count(entry.group)
+
+    def _promise_again(self, entry, old):
+        """Find a place anew, and book it.
+
+        :returns: whether there is one.
+        """
+        able = self._promise(entry, old)
+        if able:
+            self.book(entry, self.state.promises[entry.request.uuid])
+        return able
 
     def look_again(self, entry, old):
         """Start a request, or renew what it was promised.
@@ -217,7 +229,7 @@ class Backfill(rounds.Round):
         """
         rest = []
         heap = [(self.key(group.entries[0]), group) for group in groups
-                if group.entries and not group.idle]
+                if group.entries and not (group.idle or group.first.unknown)]
         heapq.heapify(heap)
         while heap:
             _key, group = heap[0]

@@ -60,6 +60,10 @@ class Conservative(backfill.Backfill):
         request, ask = entry.request, entry.ask
         if request.held or old.start is None or old.start <= self.now:
             return False
+        if not ask.enough(request.num_servers, request.together):
+            return False
+        if sum(old.nodes.values()) != request.num_servers:
+            return False
         begin = bisect.bisect(self._changed, (entry.checked, board.AFTER))
         changed = {one: None for _stamp, _number, one
                    in self._changed[begin:] if one in ask.possible}

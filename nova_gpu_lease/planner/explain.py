@@ -69,16 +69,17 @@ def waits(plan):
     why = _Why(plan)
     for entry, (name, number, duration, code, words) in _in_order(plan, why):
         uuid = entry.request.uuid
-        if code is not None:
+        promise = promises.get(uuid)
+        if code is not None and promise is None:
             found[uuid] = model.Wait(code, words, name)
             continue
-        promise = promises.get(uuid)
         start = promise and promise.start
         estimate = estimates.next(entry, name, number, duration, start)
         expected = estimate if start is None else start
         behind = ahead.get(name, 0)
         ahead[name] = behind + 1
-        code, words = why.of(entry, behind, expected, promise)
+        if code is None:
+            code, words = why.of(entry, behind, expected, promise)
         found[uuid] = model.Wait(code, words, name, expected,
                                  start is not None)
     return found
@@ -122,6 +123,10 @@ class _Why:
     def of_group(self, group):
         """The code and the words for those who are not simply in line."""
         request = group.first
+        if request.unknown and not group.idle:
+            return model.WAIT_RESOURCES, request.missing or (
+                'Where it fits could not be found out; it is tried again '
+                'soon.')
         if request.held and not group.idle:
             return None, None
         if request.held:

@@ -35,7 +35,8 @@ class Fifo(rounds.Round):
             while heap:
                 _key, group = heap[0]
                 entry = self.next(group)
-                if not group.idle and not entry.request.held and (
+                request = entry.request
+                if not (group.idle or request.held or request.unknown) and (
                         self.try_start(entry)):
                     self.skip(group)
                     entry = self.next(group)

@@ -95,7 +95,7 @@ def group_key(request, ask, by_project):
     return (id(ask), request.num_servers, request.together,
             frozenset(request.avoid), request.held, request.stuck,
             request.over_quota, request.missing, request.duration,
-            request.priority, request.preemptible,
+            request.priority, request.preemptible, request.unknown,
             request.project if by_project else None)
 
 

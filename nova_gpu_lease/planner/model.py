@@ -140,6 +140,8 @@ class Waiting:
     :ivar preemptible: whether its lease may be ended early.
     :ivar project: id of its project, for the fair share.
     :ivar queued_at: when it began to wait.
+    :ivar unknown: whether the survey could not say where it fits: then it
+        does not start, and what it was promised is kept as it is.
     """
 
     uuid: str
@@ -159,6 +161,7 @@ class Waiting:
     preemptible: bool = False
     project: str = ''
     queued_at: float = 0
+    unknown: bool = False
 
     @classmethod
     def from_survey(cls, uuid, num_servers, devices, answer, held=False,

@@ -14,13 +14,15 @@
 """Which preemptible leases end early, so that a guaranteed request starts.
 
 Least work is lost: those with the fewest device seconds behind them, and no
-more of them than are needed.
+more of them than are needed. All are of a lower class than the request: of
+an equal or higher one, they would start again before it.
 """
 
 from nova_gpu_lease.planner import board
 from nova_gpu_lease.planner import shadow
 
 #: How many waiting requests are looked at in one plan; the next one goes on.
+#: Those like one that found nothing are not looked at.
 LOOKED_AT = 64
 
 
@@ -36,16 +38,22 @@ def choose(plan):
     entries = sorted((
         entry for group in plan.state.line.groups.values()
         if not (group.first.preemptible or group.idle or group.first.held or
-                group in plan.lacking)
+                group.first.unknown or group in plan.lacking)
         for entry in group.entries + group.promised
         if entry.request.uuid not in plan.starts), key=plan.order)
-    failed = set()
-    for entry in entries[:LOOKED_AT]:
+    # In this order: what fails for a class fails for all below it.
+    failed, looked_at = set(), 0
+    for entry in entries:
         request = entry.request
         shape = (entry.ask, request.num_servers, request.together,
                  request.duration)
-        if shape not in failed and not victims.find(entry):
+        if shape in failed:
+            continue
+        if not victims.find(entry):
             failed.add(shape)
+        looked_at += 1
+        if looked_at == LOOKED_AT:
+            break
     return tuple(victims.chosen)
 
 
@@ -151,6 +159,8 @@ class _Victims:
             before = nodes.get(one, 0)
             ending, have = [], before
             for running in some:
+                if running.priority >= entry.request.priority:
+                    continue
                 ending.append(running)
                 count = self._count(one, entry.ask, length, ending)
                 if count < have + wanted:

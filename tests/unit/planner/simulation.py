@@ -64,13 +64,21 @@ def _slots(node, amounts):
 
 
 @st.composite
-def histories(draw, priorities=(0,), endless=False, preemptible=(False,)):
-    """A tuple of {node uuid: Node} and a list of Arrival."""
+def histories(draw, priorities=(0,), endless=False, preemptible=False):
+    """A tuple of {node uuid: Node} and a list of Arrival.
+
+    :param priorities: weights of the classes that are not preemptible.
+    :param preemptible: whether there is one that is.
+    """
     nodes = draw(clouds())
     lengths = st.integers(1, 40)
+    # As priorities.parse() has it, a preemptible class is below all others.
+    classes = [(weight, False) for weight in priorities] + [
+        (min(priorities) - 1, True)] * preemptible
     result = []
     for number in range(draw(st.integers(1, 12))):
         amounts = draw(st.none() | st.just({'MEMORY_MB': 2}))
+        weight, ends_early = draw(st.sampled_from(classes))
         waiting = planner.Waiting(
             'r%02d' % number, draw(st.sampled_from([1, 1, 1, 2, 3])),
             draw(st.dictionaries(st.sampled_from(['a', 'b']),
@@ -80,8 +88,7 @@ def histories(draw, priorities=(0,), endless=False, preemptible=(False,)):
             amounts=amounts,
             together=draw(st.sampled_from([False, False, True])),
             duration=draw(st.none() | lengths if endless else lengths),
-            priority=draw(st.sampled_from(priorities)),
-            preemptible=draw(st.sampled_from(preemptible)))
+            priority=weight, preemptible=ends_early)
         result.append(Arrival(draw(st.integers(0, 12)), waiting,
                               draw(st.none() | st.integers(1, 30))))
     return nodes, result
@@ -147,7 +154,7 @@ class Cloud:
                 '%s.%d' % (uuid, number), node, devices,
                 None if request.duration is None else now + request.duration,
                 request.amounts or {}, request.preemptible,
-                started_at=now)
+                request.priority, started_at=now)
             self.running[running.uuid] = running
             self.state.start(running)
             lasts = [length for length in (request.duration, early)
@@ -216,19 +223,21 @@ class Cloud:
 
 def print_plans():
     """Play a busy day under every policy and print what was planned."""
-    rng = random.Random(4)
+    rng = random.Random(3)
     pools = [('x', frozenset(['a', 'any'])), ('y', frozenset(['b', 'any']))]
     pools = tuple(planner.Pool(key, 4, aliases, 4) for key, aliases in pools)
     nodes = {'node%d' % number: planner.Node(
         'host%d' % number, pools,
         place=('switch%d' % (number % 3), 'rack%d' % (number % 6)))
         for number in range(12)}
+    classes = [(0, False)] * 5 + [(5, False)] * 3 + [(-1, True)] * 2
     arrivals = [Arrival(rng.randrange(4), planner.Waiting(
         'request%d' % number, rng.choice((1, 1, 1, 3)),
         {rng.choice(('a', 'b', 'any')): rng.choice((1, 1, 2, 4))},
         dict.fromkeys(nodes, 4), duration=rng.randrange(1, 200),
-        priority=rng.choice((0, 0, 5)), preemptible=rng.random() < .2),
-        rng.randrange(1, 200)) for number in range(150)]
+        priority=weight, preemptible=ends_early), rng.randrange(1, 200))
+        for number, (weight, ends_early) in enumerate(
+            rng.choices(classes, k=150))]
     for policy in ('fifo', 'backfill', 'conservative'):
         Cloud(nodes, arrivals, planner.Policy(
             policy, preempt_grace=5)).play(

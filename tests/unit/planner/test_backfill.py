@@ -33,6 +33,8 @@ def waiting(uuid, gpu=1, fits=('n1',), num_servers=1, **values):
 
 
 def running(uuid, ends_at, on='n1', gpu=1, **values):
+    if values.get('preemptible'):
+        values.setdefault('priority', -1)
     return planner.Running(uuid, on, {'gpu': gpu}, ends_at, **values)
 
 
@@ -238,6 +240,81 @@ class EasyTest(base.TestCase):
         self.assertEqual(NOW + 1, made.promises['head'].start)
 
 
+class ConservativeTest(base.TestCase):
+    POLICY = planner.Policy('conservative')
+
+    def test_lost_host_and_a_later_promise(self):
+        state = planner.State(
+            {'n1': node(0), 'n2': node(0, host='h2')},
+            [running('r', NOW + 50, 'n1', 2),
+             running('s', NOW + 60, 'n2', 2)], self.POLICY)
+        state.submit(waiting('lost', 2, ('n2',)))
+        state.submit(waiting('head', 2))
+        self.assertEqual({'lost', 'head'}, set(state.plan(NOW).promises))
+        state.remove_node('n2')
+        state.change_end('r', NOW + 90)
+        made = state.plan(NOW)
+        self.assertEqual({'head': NOW + 90}, {
+            uuid: promise.start for uuid, promise in made.promises.items()})
+        self.assertEqual(planner.WAIT_RESOURCES,
+                         made.waits['lost'].reason_code)
+
+    def test_smaller_gang_books_less(self):
+        nodes = {uuid: node(0, 1, uuid) for uuid in ('n1', 'n2', 'n3')}
+        for policy in ('conservative', 'backfill'):
+            state = planner.State(nodes, [
+                running('r' + uuid, NOW + 50, uuid) for uuid in nodes],
+                planner.Policy(policy))
+            state.submit(waiting('gang', 1, nodes, 3))
+            state.plan(NOW)
+            state.submit(waiting('gang', 1, nodes, 2))
+            made = state.plan(NOW).promises['gang']
+            self.assertEqual((NOW + 50, 2), (
+                made.start, sum(made.nodes.values())))
+
+
+class UnknownTest(base.TestCase):
+    HICCUP = {'fits': (), 'after': {}, 'unknown': True, 'missing': 'No answer'}
+
+    def test_promise_is_kept(self):
+        for policy in ('backfill', 'conservative'):
+            state = planner.State({'n1': node(1)}, [running('r', NOW + 50)],
+                                  planner.Policy(policy))
+            state.submit(waiting('head', 2))
+            before = state.plan(NOW)
+            state.submit(waiting('head', 2, **self.HICCUP))
+            state.submit(waiting('long', queued_at=1))
+            state.submit(waiting('vip', 3, priority=1))
+            made = state.plan(NOW + 1)
+            self.assertEqual({}, made.starts)
+            self.assertEqual(before.promises['head'], made.promises['head'])
+            self.assertEqual(['head', 'gpu', 2],
+                             made.reservations['n1'][0])
+            wait = made.waits['head']
+            self.assertEqual(
+                (planner.WAIT_RESOURCES, 'No answer', NOW + 50, True),
+                (wait.reason_code, wait.reason, wait.expected,
+                 wait.promised))
+            # Its time has come and it still is not known: it does not
+            # start, nor does anybody else there.
+            state.end('r')
+            self.assertEqual({}, state.plan(NOW + 50).starts)
+            state.submit(waiting('head', 2))
+            self.assertEqual({'head': ['n1']}, state.plan(NOW + 50).starts)
+
+    def test_without_promise_nothing_is_kept(self):
+        for policy in ('fifo', 'backfill', 'conservative'):
+            made = plan([waiting('head', **self.HICCUP),
+                         waiting('fits', unknown=True), waiting('other')],
+                        {'n1': node(2)}, policy=planner.Policy(policy))
+            self.assertNotIn('fits', made.starts)
+            self.assertEqual(policy != 'fifo', 'other' in made.starts)
+            self.assertEqual(('No answer', None, False), (
+                made.waits['head'].reason, made.waits['head'].expected,
+                made.waits['head'].promised))
+            self.assertEqual((), made.preemptions)
+
+
 class PreemptionTest(base.TestCase):
     POLICY = planner.Policy('backfill', preempt_grace=30)
 
@@ -293,6 +370,29 @@ class PreemptionTest(base.TestCase):
             [waiting('g', 1, nodes, 2)], nodes, runs))
         self.assertEqual((), self.plan(
             [waiting('g', 1, nodes, 4)], nodes, runs))
+
+    def test_only_lower_classes_make_room(self):
+        nodes = {'n1': node(0)}
+        runs = [running('high', None, preemptible=True, priority=50,
+                        started_at=999),
+                running('low', None, preemptible=True, priority=-10,
+                        started_at=1)]
+        for policy in ('fifo', 'backfill', 'conservative'):
+            policy = dataclasses.replace(self.POLICY, queue_policy=policy)
+            for weight, chosen in ((51, ('high',)), (50, ('low',)),
+                                   (0, ('low',)), (-10, ())):
+                self.assertEqual(chosen, self.plan(
+                    [waiting('g', priority=weight)], nodes, runs, policy))
+
+    def test_many_alike_in_front_that_find_nothing(self):
+        nodes = {'n1': node(0), 'n2': node(0, 1, 'h2')}
+        runs = [running('safe', None, gpu=2),
+                running('p', None, 'n2', preemptible=True)]
+        for policy in ('fifo', 'backfill', 'conservative'):
+            policy = dataclasses.replace(self.POLICY, queue_policy=policy)
+            self.assertEqual(('p',), self.plan(
+                [waiting('big%d' % number, 2) for number in range(70)] +
+                [waiting('g', 1, ('n2',))], nodes, runs, policy))
 
 
 class WordsTest(base.TestCase):

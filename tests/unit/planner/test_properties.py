@@ -55,7 +55,7 @@ class HistoryTest(base.TestCase):
 
     @hypothesis.given(simulation.histories(priorities=(0, 0, 5),
                                            endless=True,
-                                           preemptible=(False, True)),
+                                           preemptible=True),
                       POLICIES)
     @PATIENT
     def test_event_by_event_is_from_scratch(self, history, policy):
@@ -123,7 +123,7 @@ class HistoryTest(base.TestCase):
         simulation.Cloud(*history, policy).play(look)
 
     @hypothesis.given(simulation.histories(
-        priorities=(0, 5), endless=True, preemptible=(False, True)),
+        priorities=(0, 5), endless=True, preemptible=True),
         POLICIES)
     @PATIENT
     def test_guaranteed_leases_are_never_ended_early(self, history, policy):
@@ -134,6 +134,9 @@ class HistoryTest(base.TestCase):
                              len(plan.preemptions))
             for uuid in plan.preemptions:
                 self.assertTrue(cloud.running[uuid].preemptible)
+                self.assertTrue(any(
+                    waiting.priority > cloud.running[uuid].priority
+                    for waiting, _early in cloud.waiting.values()))
             if not any(not waiting.preemptible and waiting.uuid in plan.waits
                        for waiting, _early in cloud.waiting.values()):
                 self.assertEqual((), plan.preemptions)
@@ -141,7 +144,7 @@ class HistoryTest(base.TestCase):
         simulation.Cloud(*history, policy).play(look)
 
     @hypothesis.given(simulation.histories(
-        endless=True, preemptible=(False, True)), POLICIES)
+        endless=True, preemptible=True), POLICIES)
     @PATIENT
     def test_no_more_is_ended_early_than_is_needed(self, history, policy):
         policy = dataclasses.replace(policy, preempt_grace=3)
