@@ -136,7 +136,7 @@ def _waiting(request, leases, answer, age, over_quota, first, now):
         2 * CONF.gpu_lease.turnover,
         priority=known.weight * RANKS + bool(first and failed),
         preemptible=known.preemptible, project=request.project_id,
-        queued_at=age)
+        queued_at=age, unknown=answer.get('unknown', False))
 
 
 def running(nodes, leases, now):
@@ -168,7 +168,8 @@ def running(nodes, leases, now):
                              lease.state == states.LEASE_ACTIVE and
                              lease.reason_code !=
                              states.REASON_NOT_PREEMPTED),
-                priority=known.weight * RANKS,
+                # One of the same class never ends it, failed or not.
+                priority=known.weight * RANKS + RANKS - 1,
                 started_at=(lease.started_at or now).timestamp(),
                 leaving=lease.preempt_at is not None))
     return result

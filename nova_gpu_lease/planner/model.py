@@ -163,16 +163,6 @@ class Waiting:
     queued_at: float = 0
     unknown: bool = False
 
-    @classmethod
-    def from_survey(cls, uuid, num_servers, devices, answer, held=False,
-                    stuck=False, avoid=frozenset(), over_quota=None):
-        """A request from its row and its entry in the survey's answer."""
-        return cls(uuid, num_servers, devices, answer['fits'],
-                   answer.get('after'), answer.get('amounts'),
-                   answer.get('together', False), held,
-                   answer.get('reason') or None, stuck, avoid,
-                   over_quota)
-
 
 @dataclasses.dataclass(frozen=True)
 class Wait:

@@ -85,7 +85,8 @@ class Endpoint:
               class: amount of one server}, 'together': whether one host has
               to hold all of its servers, 'never': None or why no host could
               hold it even when empty, 'reason': what is missing when 'fits'
-              is empty, else ''}};
+              is empty, else '', 'unknown': whether that could not be found
+              out now}};
             * 'complete': whether every cell and Placement answered.
         """
         admin = nova_context.get_admin_context()
@@ -104,7 +105,7 @@ class Endpoint:
                 LOG.exception('The survey of GPU request %s failed',
                               request['uuid'])
                 answers[request['uuid']] = _no(
-                    reason='The hosts could not be examined.')
+                    reason='The hosts could not be examined.', unknown=True)
         return {'nodes': {uuid: node.as_dict()
                           for uuid, node in view.nodes.items()},
                 'requests': answers, 'complete': view.complete}
@@ -124,12 +125,13 @@ class Endpoint:
                        reason=exc.format_message())
         except ks_exc.ClientException as exc:
             LOG.warning('GPU request %s waits: %s', request['uuid'], exc)
-            return _no(reason='A service that Nova needs does not answer.')
+            return _no(reason='A service that Nova needs does not answer.',
+                       unknown=True)
 
 
-def _no(never=None, reason=''):
+def _no(never=None, reason='', unknown=False):
     return {'fits': {}, 'after': {}, 'amounts': {}, 'together': False,
-            'never': never, 'reason': reason or never}
+            'never': never, 'reason': reason or never, 'unknown': unknown}
 
 
 def _load(context, requests):

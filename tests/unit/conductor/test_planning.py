@@ -104,8 +104,10 @@ class QueueTest(PlanningTestCase):
         request = self.queue()
         self.queue(kind='resize')
         waiting, = self.ask({request.uuid: 'too much'}, reason='no room')
-        self.assertEqual(('too much', 'no room'),
-                         (waiting.over_quota, waiting.missing))
+        self.assertEqual(('too much', 'no room', False), (
+            waiting.over_quota, waiting.missing, waiting.unknown))
+        waiting, = self.ask({}, reason='nobody answers', unknown=True)
+        self.assertTrue(waiting.unknown)
 
 
 class RunningTest(PlanningTestCase):
@@ -125,7 +127,7 @@ class RunningTest(PlanningTestCase):
                                   ('stranger', 'gpu', 1))
         self.assertEqual(planner.Running(
             lease.uuid, 'node', {'big': 1, 'gpu': 2}, ends_at=T + 3660,
-            preemptible=True, priority=-10, started_at=T), one)
+            preemptible=True, priority=-9, started_at=T), one)
         # A server without a lease never ends.
         self.assertEqual(
             planner.Running('stranger', 'node', {'gpu': 1}), other)

@@ -212,15 +212,7 @@ class PlanTest(base.TestCase):
         self.assertEqual(planner.WAIT_QUOTA, plan.waits['head'].reason_code)
         self.assertEqual('cores: 2 of 2 used', plan.waits['head'].reason)
 
-    def test_from_survey(self):
-        answer = {'fits': {'n1': 3}, 'after': {'n1': 3, 'n2': 1},
-                  'amounts': {'VCPU': 1}, 'together': False, 'never': None,
-                  'reason': ''}
-        self.assertEqual(
-            planner.Waiting('r', 2, {'gpu': 1}, {'n1': 3},
-                            {'n1': 3, 'n2': 1}, {'VCPU': 1}, False, True,
-                            None),
-            planner.Waiting.from_survey('r', 2, {'gpu': 1}, answer, True))
+    def test_node_from_survey(self):
         self.assertEqual(node('h', 1, 2), planner.Node.from_dict({
             'host': 'h', 'pools': [{'key': 'gpu', 'free': 1, 'total': 2,
                                     'aliases': ['gpu']}]}))
