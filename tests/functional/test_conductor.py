@@ -203,7 +203,7 @@ class ConductorTest(base.CloudTestCase):
         self.wait_for_lease(server, 'ACTIVE')
 
     def test_build_that_no_compute_took_is_given_up(self):
-        self.flags(build_timeout='1s', max_build_attempts=1, group='gpu_lease')
+        self.flags(max_build_attempts=1, group='gpu_lease')
         self.useFixture(fixtures.MonkeyPatch(
             'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
             lambda *args, **kwargs: None))
@@ -211,6 +211,7 @@ class ConductorTest(base.CloudTestCase):
         self.wait_for_lease(server, 'BUILDING')
         self.wait_for('placed', lambda: db.lease_current(
             server).request.state == states.REQUEST_PLACED)
+        self.flags(build_timeout='1s', group='gpu_lease')
         time.sleep(1.1)
         self.manager.gpu_lease_reaper.close_builds()
         self.wait_for_status(server, 'ERROR')
