@@ -94,6 +94,9 @@ class Ledger:
             'gpu_lease', 'SELECT server_id, state, host, expires_at, '
             'updated_at, reason FROM leases '
             'WHERE current_server_id IS NOT NULL')}
+        #: Every server that ever had a lease.
+        self.leased = {row[0] for row in self._query(
+            'gpu_lease', 'SELECT DISTINCT server_id FROM leases')}
         self.requests = [
             Request(*row[:4], json.loads(row[4])['gpu'], row[5])
             for row in self._query(
@@ -112,6 +115,12 @@ class Ledger:
                 'nova_api', 'SELECT instance_uuid FROM build_requests')}
         self.buried = {row[0] for row in self._query(
             'nova_cell0', 'SELECT uuid FROM instances WHERE deleted = 0')}
+        #: Those of them for which Nova's scheduler did not answer in time.
+        self.unanswered = {row[0] for row in self._query(
+            'nova_cell0', 'SELECT i.uuid FROM instances i '
+            'JOIN instance_faults f ON f.instance_uuid = i.uuid '
+            "WHERE i.deleted = 0 AND i.vm_state = 'error' "
+            "AND i.host IS NULL AND f.message LIKE 'MessagingTimeout%'")}
         self.servers, self.devices, self.moving = {}, [], set()
         self.host_of_node = {}
         for cell in self.cells:
@@ -313,6 +322,16 @@ class Ledger:
         """
         return [server for server in self.servers.values()
                 if server.task_state and server.id not in self.leases]
+
+    def leaked_by_nova(self):
+        """Ids of servers whose allocation Nova itself has leaked.
+
+        Its conductor buries a server when the scheduler does not answer in
+        time, and asks nobody to give back what is claimed after that. None of
+        these ever had a lease: those are not buried for it.
+        """
+        return sorted((self.unanswered - self.leased) &
+                      self.allocations.keys())
 
     def told(self):
         """The whole of it, for the report of a failure."""

@@ -22,6 +22,7 @@ import time
 
 from keystoneauth1 import exceptions as ks_exc
 
+from nova_gpu_lease.devcloud import exceptions
 from nova_gpu_lease.devcloud import rest
 
 #: More servers than this, and one is deleted instead of created.
@@ -39,8 +40,8 @@ class Actions:
     #: Name of a method: how often, relative to the others.
     WEIGHTS = {
         'create': 30, 'delete': 10, 'shelve': 4, 'unshelve': 10, 'stop': 3,
-        'start': 3, 'reboot': 2, 'migrate': 4, 'fault': 2, 'kill': 10,
-        'kill_conductors': 1, 'restart': 3, 'freeze': 1}
+        'power_off': 2, 'start': 3, 'reboot': 2, 'migrate': 4, 'fault': 2,
+        'kill': 10, 'kill_conductors': 1, 'restart': 3, 'freeze': 1}
 
     def __init__(self, cloud, rng):
         """:param cloud: a devcloud Cloud that is up.
@@ -129,6 +130,17 @@ class Actions:
     def stop(self):
         return self._act(self._some('ACTIVE'), {'os-stop': None})
 
+    def power_off(self):
+        """A guest powers itself off."""
+        server = self._some('ACTIVE')
+        if server is None:
+            return 'nobody to do it to'
+        try:
+            self.cloud.guest_power_off(server['id'])
+        except (KeyError, exceptions.DevcloudError) as exc:
+            return 'it has no guest by now: %s' % exc
+        return '%(name)s %(id)s' % server
+
     def start(self):
         return self._act(self._some('SHUTOFF'), {'os-start': None})
 
@@ -168,6 +180,15 @@ class Actions:
             self.admin.post('nova', path + '/action', {
                 'os-resetState': {'state': 'error'}})
             self.admin.request('nova', 'DELETE', path)
+        except ks_exc.NotFound:
+            return '%s is gone' % server_id
+        return server_id
+
+    def remove_leak(self, server_id):
+        """Delete a server that Nova has buried, and its allocation."""
+        try:
+            self.admin.request('nova', 'DELETE',
+                               '/v2.1/servers/%s' % server_id)
         except ks_exc.NotFound:
             return '%s is gone' % server_id
         return server_id

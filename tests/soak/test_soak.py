@@ -52,7 +52,8 @@ class SoakTest(base.CloudTestCase):
         # The net of the product, for events that die with a service.
         'gpu_lease.dispatch_interval=1m', 'gpu_lease.sync_interval=1m',
         'gpu_lease.build_timeout=40s', 'gpu_lease.expiry_retry_interval=2s',
-        'gpu_lease.expiry_timeout=15s', 'DEFAULT.rpc_response_timeout=15',
+        'gpu_lease.expiry_timeout=15s', 'gpu_lease.end_when_off=20s',
+        'DEFAULT.rpc_response_timeout=15',
         'DEFAULT.long_rpc_timeout=60', 'conductor.workers=2',
         # Nova's own net for servers deleted while their host was down.
         'DEFAULT.running_deleted_instance_poll_interval=10')
@@ -63,12 +64,14 @@ class SoakTest(base.CloudTestCase):
         self.actions = actions.Actions(self.cloud, self.rng)
         self.addOnException(self._report)
         end = time.monotonic() + SECONDS
+        self.leaks = set()
         number, longest = 0, 0
         while number == 0 or time.monotonic() < end:
             number += 1
             longest = max(longest, self._round(number))
-        say('%d rounds, %s; the longest took %.0f s to settle.' % (
-            number, dict(self.actions.count), longest))
+        say('%d rounds, %s; the longest took %.0f s to settle; %d '
+            'allocations that Nova itself leaked were removed.' % (
+                number, dict(self.actions.count), longest, len(self.leaks)))
 
     def _round(self, number):
         """Act, let it settle, and check.
@@ -111,6 +114,11 @@ class SoakTest(base.CloudTestCase):
             problems = look.all(back)
             if not problems:
                 return time.monotonic() - begun
+            for server_id in look.leaked_by_nova():
+                if server_id not in self.leaks:
+                    self.leaks.add(server_id)
+                    self._tell('leaked by Nova, deleted: %s' %
+                               self.actions.remove_leak(server_id))
             if time.monotonic() - begun > OPERATOR:
                 for server in look.abandoned():
                     if server.id not in cleared:
