@@ -73,13 +73,17 @@ class CloudTestCase(base.BaseTestCase):
 
     def _delete_servers(self):
         cloud = rest.client(self.cloud.state)
-        path = '/v2.1/servers?all_tenants=1'
-        for server in cloud.get('nova', path)['servers']:
-            cloud.session.delete(
-                self.cloud.state.url('nova', '/v2.1/servers/%s' %
-                                     server['id']), raise_exc=False)
-        self.wait_until(lambda: not cloud.get('nova', path)['servers'],
-                        'all servers deleted')
+
+        def gone():
+            servers = cloud.get('nova', '/v2.1/servers/detail?all_tenants=1')
+            for server in servers['servers']:
+                # Nova gives a deletion up whose conductor died in it.
+                if server['OS-EXT-STS:task_state'] != 'deleting':
+                    cloud.session.delete(
+                        self.cloud.state.url('nova', '/v2.1/servers/%s' %
+                                             server['id']), raise_exc=False)
+            return not servers['servers']
+        self.wait_until(gone, 'all servers deleted', 150)
 
     def openstack(self, command, project=ALICE, parse=True):
         """Run the client as the member of a project.
