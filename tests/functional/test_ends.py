@@ -27,7 +27,7 @@ class EndsTest(base.CloudTestCase):
 
     GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
 
-    def leased(self, name='one', duration='5s', **hints):
+    def leased(self, name='one', duration='3s', **hints):
         """A server that runs, with a short lease."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
         self.wait_for_lease(server, 'ACTIVE')
@@ -113,7 +113,7 @@ class EndsTest(base.CloudTestCase):
         self.assertEqual('the lease ended', lease['reason'])
 
     def test_end_is_once_when_its_conductor_stops_in_it(self):
-        server = self.leased()
+        server = self.leased(duration='6s')
         self.wait_for_lease(server, 'EXPIRING')
         self.conductor.stop()
         self.conductor = self.start_service('conductor')
