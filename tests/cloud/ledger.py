@@ -120,7 +120,8 @@ class Ledger:
             'nova_cell0', 'SELECT i.uuid FROM instances i '
             'JOIN instance_faults f ON f.instance_uuid = i.uuid '
             "WHERE i.deleted = 0 AND i.vm_state = 'error' "
-            "AND i.host IS NULL AND f.message LIKE 'MessagingTimeout%%'")}
+            "AND i.host IS NULL "
+            "AND LEFT(f.message, 16) = 'MessagingTimeout'")}
         self.servers, self.devices, self.moving = {}, [], set()
         self.host_of_node = {}
         for cell in self.cells:
