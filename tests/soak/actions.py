@@ -195,8 +195,15 @@ class Actions:
 
     def restart(self):
         name = self._service()
+        while name.startswith('nova-compute') and self._unanswered():
+            self.start_one()
         self.cloud.restart(name)
         return name
+
+    def _unanswered(self):
+        """Whether no conductor runs: a nova-compute waits for one."""
+        return all(name in self.down for name in self.cloud.services()
+                   if name.startswith('nova-conductor'))
 
     # Bad luck
 
@@ -249,7 +256,11 @@ class Actions:
         """Start the service that has been down for longest."""
         if not self.down:
             return 'nothing'
-        name = self.down.pop(0)
+        name = self.down[0]
+        if self._unanswered():
+            name = next(name for name in self.down
+                        if name.startswith('nova-conductor'))
+        self.down.remove(name)
         self.cloud.start(name)
         return name
 
