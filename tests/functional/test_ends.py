@@ -13,11 +13,11 @@
 """The end of a lease comes once, and whatever is in its way is seen."""
 
 import datetime
-import time
 
 import fixtures
 from nova.compute import api as compute_api
 
+from nova_gpu_lease import clock
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
 from tests.functional import base
@@ -27,10 +27,18 @@ class EndsTest(base.CloudTestCase):
 
     GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
 
-    def leased(self, name='one', duration='3s', **hints):
-        """A server that runs, with a short lease."""
+    def leased(self, name='one', duration='4s', **hints):
+        """A server with a short lease that has begun."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
-        self.wait_for_lease(server, 'ACTIVE')
+
+        def began():
+            # On a slow machine it is soon over: not by the slower API.
+            try:
+                return self.row(server).started_at
+            except exception.LeaseNotFound:
+                return None
+
+        self.wait_for('the lease to begin', began)
         return server
 
     def row(self, server):
@@ -126,7 +134,9 @@ class EndsTest(base.CloudTestCase):
     def end_while_away(self, server):
         """Stop the conductor until the lease is over for long."""
         self.conductor.stop()
-        time.sleep(5)
+        ends = self.row(server).expires_at
+        self.wait_for('the end of the lease', lambda: clock.now() > ends +
+                      datetime.timedelta(seconds=2))
         self.assertEqual('ACTIVE', self.row(server).state)
         self.conductor = self.start_service('conductor')
         self.addCleanup(self.conductor.stop)
@@ -141,7 +151,7 @@ class EndsTest(base.CloudTestCase):
                             ('delete', None)):
             self.outage_is(1)
             self.flags(outage_grace='4s', group='gpu_lease')
-            server = self.leased(gpu_lease_on_expiry=end)
+            server = self.leased(duration='8s', gpu_lease_on_expiry=end)
             promised = self.row(server).expires_at
             self.end_while_away(server)
             lease = self.wait_for(
@@ -161,7 +171,7 @@ class EndsTest(base.CloudTestCase):
         for outage, grace in ((1, '0s'), (60, '1h')):
             self.outage_is(outage)
             self.flags(outage_grace=grace, group='gpu_lease')
-            server = self.leased()
+            server = self.leased(duration='8s')
             promised = self.row(server).expires_at
             self.end_while_away(server)
             self.wait_for_lease(server, 'EXPIRED')
