@@ -106,7 +106,7 @@ class CloudMixin:
         # the thread pools of the next test.
         self.flags(rpc_response_timeout=10, manager_shutdown_timeout=10,
                    # A test may end while its scheduler is being asked.
-                   long_rpc_timeout=5)
+                   long_rpc_timeout=15)
         self.flags(report_in_placement=self.PCI_IN_PLACEMENT, group='pci')
         self.flags(pci_in_placement=self.PCI_IN_PLACEMENT,
                    enabled_filters=CONF.filter_scheduler.enabled_filters + [
