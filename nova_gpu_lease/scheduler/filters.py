@@ -47,6 +47,10 @@ class GPULeaseFilter(pci_passthrough_filter.PciPassthroughFilter):
 
     def _passing(self, hosts, spec):
         known = view.read(spec)
+        if known.late:
+            LOG.debug('Nobody waits for a host of this server any more',
+                      instance_uuid=spec.instance_uuid)
+            return iter(())
         if known.planned:
             # Nova filters again for every server of a request what was left
             # by the one before, so the nodes of all have to pass.

@@ -24,8 +24,10 @@ import weakref
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import exception
 from nova_gpu_lease.planner import score
 from nova_gpu_lease import states
+from nova_gpu_lease import terms
 
 _read = weakref.WeakKeyDictionary()
 
@@ -40,6 +42,8 @@ class View:
     :ivar reservations: as in models.Plan.
     :ivar ends: as in models.Plan.
     :ivar era: when its own lease ends, as score.era().
+    :ivar late: whether nobody waits for the answer any more: the dispatcher
+        gave the question up, and what is claimed now would be held by nobody.
     """
 
     server_id: str
@@ -47,6 +51,7 @@ class View:
     reservations: dict
     ends: dict
     era: int
+    late: bool = False
 
 
 def read(spec):
@@ -61,7 +66,7 @@ def read(spec):
     """
     known = _read.get(spec)
     if known is None or spec.instance_uuid not in known.planned:
-        known = _read[spec] = _query(spec.instance_uuid)
+        known = _read[spec] = _query(spec)
     return known
 
 
@@ -77,14 +82,32 @@ def of(spec):
     return read(spec)
 
 
-def _query(server_id):
+def _query(spec):
+    server_id = spec.instance_uuid
     lease, gang, reservations, ends = db.scheduling_view(server_id)
     planned = {}
     if (lease and lease.state == states.LEASE_BUILDING and
             lease.request.kind != states.KIND_RESIZE):
         planned = {other.server_id: other.node_uuid for other in gang
                    if other.state == states.LEASE_BUILDING}
-    return View(server_id, planned, reservations, ends, _era(lease))
+    return View(server_id, planned, reservations, ends, _era(lease),
+                _is_late(spec, lease))
+
+
+def _is_late(spec, lease):
+    """Whether a server waits again, or was deleted while it waited.
+
+    While the dispatcher waits for an answer its lease is BUILDING.
+    """
+    hints = spec.scheduler_hints if 'scheduler_hints' in spec else None
+    if lease is None and terms.HINT in (hints or {}):
+        try:
+            lease = db.lease_get(spec.instance_uuid)
+        except exception.LeaseNotFound:
+            return False
+        return (lease.state == states.LEASE_CANCELLED and
+                lease.started_at is None)
+    return lease is not None and lease.state == states.LEASE_QUEUED
 
 
 def _era(lease):

@@ -135,6 +135,23 @@ class GPULeaseFilterTest(FilterTestCase):
             self.passed(states, hosts.spec(gpu=1))
             self.assertEqual(1, view.call_count)
 
+    def test_answer_that_nobody_waits_for(self):
+        """The scheduler was slow: the request waits again, or is gone."""
+        state = hosts.host('a', [pool('gpu', 1)])
+        waits, gone, moved, other = (
+            uuidutils.generate_uuid() for _ in range(4))
+        self.queue(waits)
+        request = self.queue(gone)
+        db.request_transition(request, 'CANCELLED', 'here',
+                              lease_state='CANCELLED')
+        lease, = self.activate(moved)
+        db.lease_transition(lease, 'RELEASED', 'here')
+        for server, passed in ((waits, []), (gone, []), (moved, ['a']),
+                               (other, ['a'])):
+            spec = hosts.spec(server, gpu=1)
+            spec.scheduler_hints = {'gpu_lease': ['1h']}
+            self.assertEqual(passed, self.passed([state], spec))
+
     def test_rebuild_passes(self):
         db.plan_save({A: [['waiting', 'gpu', None]]})
         spec = hosts.spec(gpu=1)
