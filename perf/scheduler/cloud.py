@@ -190,10 +190,10 @@ def request(server_id, gpus=0, model='a100'):
         pci_requests=objects.InstancePCIRequests(requests=requests))
 
 
-def lease(node=None, active=False):
+def lease(node, active=False):
     """Rows of a server with a lease on a node.
 
-    :param node: its uuid; None for a server that waits.
+    :param node: its uuid.
     :param active: whether it runs; else it is being built.
     :returns: the server's uuid.
     """
@@ -204,8 +204,6 @@ def lease(node=None, active=False):
          'payload': {}},
         [{'server_id': server_id, 'server_name': 'server', 'flavor': 'gpu',
           'duration': 3600, 'on_expiry': 'shelve'}], 'perf')
-    if node is None:
-        return server_id
     row = db.request_transition(row, 'DISPATCHING', 'perf')
     db.request_transition(row, 'PLACED', 'perf', lease_state='BUILDING',
                           lease_values={server_id: {'node_uuid': node}})

@@ -21,6 +21,7 @@ import gc
 import random
 import statistics
 import time
+import uuid
 
 import sqlalchemy as sa  # noqa: G303  only to count statements
 
@@ -138,7 +139,8 @@ def _prepare(case, states):
         node: now + rng.randrange(100) for node in with_gpus})
     if case in ('planned', 'moved'):
         return cloud.lease(_free(states), active=case == 'moved')
-    return cloud.lease()
+    # A server without a lease: one that waits is not scheduled.
+    return str(uuid.uuid4())
 
 
 def _free(states):
