@@ -109,6 +109,7 @@ class GPULeaseConductorManager(nova_manager.ConductorManager):
         if sweep:
             self.gpu_lease_reaper.follow_servers()
             self.gpu_lease_reaper.fail_lost()
+            self.gpu_lease_reaper.give_back_late()
             self._gpu_lease_swept_at = time.monotonic()
         return self.gpu_lease_dispatcher.run(self._gpu_lease_may_go_on)
 

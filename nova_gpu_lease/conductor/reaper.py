@@ -25,6 +25,7 @@ from oslo_log import log as logging
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import again
+from nova_gpu_lease.conductor import late
 from nova_gpu_lease.conductor import lost
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
@@ -360,6 +361,14 @@ class Reaper:
         LOG.info('Lease %(lease)s is over: %(reason)s.',
                  {'lease': lease.uuid, 'reason': reason},
                  instance_uuid=lease.server_id)
+
+    def give_back_late(self):
+        """Give back what was claimed for servers that did not start."""
+        for lease, look in late.give_back(
+                nova_context.get_admin_context(),
+                self.unstarted.task_mgr.report_client):
+            with _each('lease', lease.uuid):
+                look()
 
     def fail_lost(self):
         """Fail servers whose request was lost before it was queued."""

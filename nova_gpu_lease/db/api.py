@@ -50,6 +50,7 @@ leases_of_requests = leases.leases_of_requests
 leases_on_host = leases.leases_on_host
 leases_in = leases.leases_in
 leases_cancelled = leases.leases_cancelled
+leases_taken_back = leases.leases_taken_back
 leases_to_end = leases.leases_to_end
 leases_overdue = leases.leases_overdue
 lease_transition = leases.transition

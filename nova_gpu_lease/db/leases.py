@@ -164,6 +164,21 @@ def leases_cancelled(session):
 
 
 @_engine.reader
+def leases_taken_back(session, since):
+    """The leases that were to start, and wait again or never will.
+
+    :param since: an aware UTC time: only those that changed after it.
+    :returns: a list of models.Lease that are QUEUED or CANCELLED, ordered by
+        id.
+    """
+    return session.scalars(
+        select().where(
+            Lease.state.in_((states.LEASE_QUEUED, states.LEASE_CANCELLED)),
+            Lease.dispatched_at.is_not(None), Lease.updated_at >= since)
+        .order_by(Lease.id)).all()
+
+
+@_engine.reader
 def leases_to_end(session, now):
     """The leases whose end has begun and may be tried now.
 

@@ -216,6 +216,56 @@ class GhostCases:
         self.wait_for_lease(server, 'ACTIVE', SOON)
         self.assert_no_leaks()
 
+    def test_claim_that_comes_when_nobody_waits_for_it(self):
+        self.flags(rpc_response_timeout=3, long_rpc_timeout=3)
+        for what, end, status in (
+                ('deleted', self.api.delete_server, 'CANCELLED'),
+                ('waits', self._disable_host, 'QUEUED')):
+            with self.hold_claim() as reached:
+                server = self.create(what)
+                self.assertTrue(reached.wait(base.TIMEOUT))
+                end(server)
+                self.wait_for_lease(server, status)
+            claimed = self.wait_for(
+                'the claim',
+                lambda: self._get_allocations_by_server_uuid(server))
+            self.assertTrue(claimed)
+            self.conductor.manager.gpu_lease_reaper.give_back_late()
+            self.assertEqual(
+                {}, self._get_allocations_by_server_uuid(server))
+
+    def hold_claim(self):
+        return self.hold(
+            'nova.scheduler.client.report.SchedulerReportClient'
+            '.claim_resources', lambda *args: True)
+
+    def _disable_host(self, server):
+        service = self.admin_api.get_services(
+            binary='nova-compute', host='host1')[0]
+        self.admin_api.put_service(service['id'], {'status': 'disabled'})
+
+    def test_claim_of_a_later_unshelve_is_kept(self):
+        self.flags(shelved_offload_time=0)
+        server = self.running('again')
+        self.api.post_server_action(server, {'shelve': None})
+        self.wait_for_lease(server, 'RELEASED')
+        loses = self._loses_selections()
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for('a lost selection', lambda: 'other hosts' in (
+            self.lease(server)['reason'] or ''))
+        self.api.api_request('/os-gpu-leases/%s' % server, method='DELETE')
+        given_up = db.lease_get(self.lease(server)['id'])
+        self.assertEqual('CANCELLED', given_up.state)
+        loses.clear()
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_lease(server, 'ACTIVE')
+        held = self._get_allocations_by_server_uuid(server)
+        self.assertIn(given_up.uuid, [
+            lease.uuid for lease in db.leases_taken_back(given_up.created_at)])
+        self.conductor.manager.gpu_lease_reaper.give_back_late()
+        self.assertTrue(held)
+        self.assertEqual(held, self._get_allocations_by_server_uuid(server))
+
     def _schedulers(self):
         """Start a second scheduler.
 
