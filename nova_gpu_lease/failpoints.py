@@ -33,7 +33,7 @@ NAMES = (
     'record-created', 'mapped', 'build-request-deleted', 'cast', 'cast-sent',
     'placed',
     # nova-compute
-    'build-allowed', 'build-ended',
+    'build-allowed', 'device-claimed', 'guest-started', 'build-ended',
     # nova-conductor
     'build-told',
     # nova-conductor, at the end

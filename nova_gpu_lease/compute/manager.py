@@ -16,6 +16,7 @@ Everything that this service uses of Nova's manager is in this file, and what
 it uses of its resource tracker in pci.py.
 """
 
+import contextlib
 import datetime
 import functools
 
@@ -33,6 +34,7 @@ from nova import servicegroup
 from oslo_log import log as logging
 import oslo_messaging as messaging
 
+from nova_gpu_lease.compute import halfbuilt
 from nova_gpu_lease.compute import pci
 from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
@@ -69,6 +71,7 @@ TESTED = {
     '_notify_about_instance_usage': (
         'context', 'instance', 'event_suffix', 'network_info',
         'extra_usage_info', 'fault', 'best_effort'),
+    '_init_instance': ('context', 'instance'),
     '_error_out_instances_whose_build_was_interrupted': (
         'context', 'already_handled_instances', 'node_uuids'),
     '_set_instance_obj_error_state': ('instance', 'clean_task_state'),
@@ -90,6 +93,9 @@ TESTED = {
         'context', 'instance', 'bdms', 'requested_networks', 'notify',
         'try_deallocate_networks'),
     '_nil_out_instance_obj_host_and_node': ('instance',),
+    '_get_instance_block_device_info': (
+        'context', 'instance', 'refresh_conn_info', 'bdms'),
+    '_terminate_volume_connections': ('context', 'instance', 'bdms'),
 }
 TESTED_RPC_MAJOR = '6'
 
@@ -121,7 +127,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
     def __init__(self, *args, **kwargs):
         check_supported()
         super().__init__(*args, **kwargs)
-        #: Whether what is put into ERROR now was only sent here.
+        #: Whether what is put into ERROR now was not built to its end.
         self._lease_interrupted = False
         # It has seen nothing of the host yet.
         self.rt = pci.ResourceTracker(
@@ -189,14 +195,56 @@ class GPULeaseComputeManager(manager.ComputeManager):
             # find out by itself.
             self._lease_timer.freed()
 
-    def _error_out_instances_whose_build_was_interrupted(
-            self, *args, **kwargs):
+    def _init_instance(self, context, instance):
+        if not (has_gpu(instance) and instance.host == self.host and
+                halfbuilt.is_half_built(instance)):
+            super()._init_instance(context, instance)
+            return
+        with self._interrupted():
+            if self._give_up(context, instance):
+                return
+            super()._init_instance(context, instance)
+
+    def _give_up(self, context, instance):
+        """Have a server wait again that was being built when we died.
+
+        :returns: whether it does. Not without a lease; and a guest that runs
+            may be the last copy of a shelved server, its snapshot is gone.
+        """
+        unshelved = halfbuilt.is_unshelved(instance)
+        if (unshelved and self.driver.instance_exists(instance) or
+                not self._ask(self._lease_rpcapi.is_building, context,
+                              instance.uuid, self.host)):
+            return False
+        try:
+            halfbuilt.take_down(self, context, instance)
+        except Exception:
+            LOG.exception('What was built of a server could not be removed.',
+                          instance=instance)
+            return False
+        if unshelved:
+            instance.task_state = None
+            instance.save()
+            self._lease_timer.build_finished(
+                instance.uuid, False, rpcapi.INTERRUPTED)
+        else:
+            self._set_instance_obj_error_state(
+                instance, clean_task_state=True)
+        return True
+
+    @contextlib.contextmanager
+    def _interrupted(self):
         self._lease_interrupted = True
         try:
-            super()._error_out_instances_whose_build_was_interrupted(
-                *args, **kwargs)
+            yield
         finally:
             self._lease_interrupted = False
+
+    def _error_out_instances_whose_build_was_interrupted(
+            self, *args, **kwargs):
+        with self._interrupted():
+            super()._error_out_instances_whose_build_was_interrupted(
+                *args, **kwargs)
 
     def _set_instance_obj_error_state(self, instance, *args, **kwargs):
         concerned = has_gpu(instance) or (

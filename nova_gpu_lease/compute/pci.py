@@ -18,6 +18,7 @@ from nova.objects import fields
 from oslo_log import log as logging
 
 from nova_gpu_lease.compute import near
+from nova_gpu_lease import failpoints
 
 LOG = logging.getLogger(__name__)
 
@@ -77,4 +78,5 @@ class ResourceTracker(resource_tracker.ResourceTracker):
                               for some in (found, own.values())),
                             instance=instance)
                 instance.pci_devices.objects = list(own.values())
+        failpoints.hit('device-claimed')
         return claim

@@ -53,7 +53,7 @@ _UP = (vm_states.ACTIVE, vm_states.STOPPED, vm_states.PAUSED,
 class LeaseEndpoint:
     """Turns what happens on the hosts into changes of leases."""
 
-    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.2')
+    target = messaging.Target(namespace=rpcapi.NAMESPACE, version='1.3')
 
     def __init__(self, host, look=lambda: False):
         """:param host: the name of this service's host.
@@ -148,6 +148,12 @@ class LeaseEndpoint:
             return False
         # From now on nobody takes the server back without asking Nova.
         return db.lease_set(lease, attempt_started_at=clock.now())
+
+    def is_building(self, context, server_id, host):
+        lease = db.lease_current(server_id)
+        return (lease is not None and lease.host == host and
+                lease.state == states.LEASE_BUILDING and
+                lease.request.kind != states.KIND_RESIZE)
 
     def build_finished(self, context, host, server_id, ok, message,
                        generation=None):

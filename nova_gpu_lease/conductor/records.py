@@ -81,7 +81,7 @@ def is_waiting(instance):
 
 
 def is_interrupted(instance):
-    """Whether its compute ended a server before it had claimed anything.
+    """Whether a compute gave a server up, and holds nothing for it.
 
     A nova-compute that starts does so with what was sent to it before.
 

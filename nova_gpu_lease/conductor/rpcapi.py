@@ -25,9 +25,9 @@ NAMESPACE = 'gpu_lease'
 #: its lease at that dispatch.
 STAMP = 'gpu_lease_generation'
 
-#: The fault of a server that a nova-compute, as it started, ended before it
-#: had claimed anything for it: its build may be tried again.
-INTERRUPTED = 'nova-compute was restarted before it began to build the server'
+#: The fault of a server that a nova-compute, as it started, found half-built,
+#: or only sent to it. If it is on no host its build may be tried again.
+INTERRUPTED = 'nova-compute was restarted before it had built the server'
 
 #: Seconds to wait for an answer. All of these calls are short; one that a
 #: conductor took with it when it died is repeated by whoever asked.
@@ -44,11 +44,12 @@ class ConductorAPI:
     * 1.1 - build_allowed and build_finished have a generation,
       server_changed
     * 1.2 - lease_off, woken
+    * 1.3 - is_building
     """
 
     def __init__(self):
         target = messaging.Target(topic=nova_rpcapi.RPC_TOPIC,
-                                  namespace=NAMESPACE, version='1.2')
+                                  namespace=NAMESPACE, version='1.3')
         self.client = rpc.get_client(
             target, serializer=objects_base.NovaObjectSerializer())
 
@@ -106,6 +107,11 @@ class ConductorAPI:
         return self.client.prepare(version='1.1', timeout=TIMEOUT).call(
             context, 'build_allowed', server_id=server_id, host=host,
             generation=generation)
+
+    def is_building(self, context, server_id, host):
+        """Ask whether a server has a lease that is being built on a host."""
+        return self.client.prepare(version='1.3', timeout=TIMEOUT).call(
+            context, 'is_building', server_id=server_id, host=host)
 
     def build_finished(self, context, host, server_id, ok, message,
                        generation):

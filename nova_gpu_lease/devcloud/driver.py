@@ -36,6 +36,7 @@ from oslo_log import log as logging
 
 from nova_gpu_lease.devcloud import guests
 from nova_gpu_lease.devcloud import layout
+from nova_gpu_lease import failpoints
 
 CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ class DevcloudDriver(fake.FakeDriver):
             # Raises what an asynchronous network allocation raised.
             vif.fixed_ips()
             self._interfaces[vif['id']] = vif
+        failpoints.hit('guest-started')
 
     def _create(self, instance, disk, power_on):
         flavor = instance.flavor

@@ -34,6 +34,10 @@ ALIAS = [
     for name, product_id in MODELS.items()]
 
 
+class Died(BaseException):
+    """Ends a build as if its nova-compute was killed: nobody catches it."""
+
+
 class GPUDriver(fake.FakeDriver):
     """Each test sets the class attributes through the fixture."""
 
@@ -43,6 +47,10 @@ class GPUDriver(fake.FakeDriver):
     #: snapshot does.
     fail_spawn = set()
     fail_snapshot = set()
+    #: Names of servers in whose spawn nova-compute dies, before the guest is
+    #: there or after it.
+    die_before = set()
+    die_after = set()
     #: {host: an Event that each spawn waits for}
     hold_spawn = {}
     #: (server name, host) of each spawn that was begun, and the names of
@@ -78,9 +86,15 @@ class GPUDriver(fake.FakeDriver):
         if {instance.display_name, self._host} & self.fail_spawn:
             raise exception.InstanceDeployFailure(
                 reason='the guest did not start')
+        if instance.display_name in self.die_before:
+            self.die_before.remove(instance.display_name)
+            raise Died()
         self.guests[instance.display_name] = [
             device.address for device in instance.get_pci_devices()]
         super().spawn(context, instance, *args, **kwargs)
+        if instance.display_name in self.die_after:
+            self.die_after.remove(instance.display_name)
+            raise Died()
 
     def snapshot(self, context, instance, *args, **kwargs):
         if instance.display_name in self.fail_snapshot:
@@ -101,8 +115,8 @@ class GPUDriverFixture(fixtures.Fixture):
     def _setUp(self):
         self.driver = type('GPUDriver', (GPUDriver,), {
             'layout': self.layout, 'fail_spawn': set(),
-            'fail_snapshot': set(), 'hold_spawn': {}, 'spawns': [],
-            'holds': [], 'guests': {}})
+            'fail_snapshot': set(), 'die_before': set(), 'die_after': set(),
+            'hold_spawn': {}, 'spawns': [], 'holds': [], 'guests': {}})
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.fake.GPUDriver', self.driver))
 

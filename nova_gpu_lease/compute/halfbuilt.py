@@ -1,0 +1,74 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Takes down what a nova-compute that died had built of a server.
+
+Nova leaves such a server in ERROR, with its devices, until it is deleted.
+"""
+
+from nova.compute import task_states
+from nova.compute import vm_states
+from nova import objects
+
+
+def is_half_built(instance):
+    """Whether a server is being built, or unshelved, on its host just now.
+
+    :param instance: the Instance, as it was when nova-compute died.
+    """
+    return instance.task_state != task_states.DELETING and (
+        instance.vm_state == vm_states.BUILDING or is_unshelved(instance))
+
+
+def is_unshelved(instance):
+    """Whether it is the unshelve of a server."""
+    return (instance.vm_state, instance.task_state) == (
+        vm_states.SHELVED_OFFLOADED, task_states.SPAWNING)
+
+
+def take_down(manager, context, instance):
+    """Remove a server from its host as Nova does when its build fails.
+
+    The caller saves it, and frees its allocation.
+
+    :param manager: Nova's ComputeManager of this host.
+    :param context: an admin RequestContext.
+    :param instance: the Instance.
+    """
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
+        context, instance.uuid)
+    if is_unshelved(instance):
+        # It keeps its volumes, and its image.
+        manager.driver.destroy(
+            context, instance, instance.get_network_info(),
+            manager._get_instance_block_device_info(
+                context, instance, bdms=bdms))
+        manager._terminate_volume_connections(context, instance, bdms)
+        _reset_image_ref(instance)
+    else:
+        # They are attached again at the next try.
+        manager._shutdown_instance(context, instance, bdms, notify=False,
+                                   try_deallocate_networks=False)
+    manager.network_api.cleanup_instance_network_on_host(
+        context, instance, instance.host)
+    manager._nil_out_instance_obj_host_and_node(instance)
+
+
+def _reset_image_ref(instance):
+    """Undo what Nova does for the time of an unshelve.
+
+    It names the snapshot as the image of the server, and removes it later.
+    """
+    image = instance.system_metadata.get('image_base_image_ref')
+    if image and instance.image_ref == instance.system_metadata.get(
+            'shelved_image_id'):
+        instance.image_ref = image

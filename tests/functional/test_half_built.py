@@ -1,0 +1,143 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A nova-compute dies in the middle of a build, and comes back."""
+
+import fixtures
+from nova.compute import claims
+
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.db import api as db
+from tests.functional import base
+from tests.functional import driver
+from tests.functional import test_unshelve
+
+
+class HalfBuiltCases(test_unshelve.UnshelveMixin):
+    """For both ways in which Nova may count devices."""
+
+    GPUS = {'host1': {'gpu': 1}}
+
+    def setUp(self):
+        super().setUp()
+        leave = claims.Claim.__exit__
+
+        def die(claim, kind, *args):
+            if kind is not driver.Died:
+                leave(claim, kind, *args)
+
+        self.useFixture(
+            fixtures.MonkeyPatch('nova.compute.claims.Claim.__exit__', die))
+
+    def dies(self, name, after=False):
+        """Have nova-compute die in the next build of a server."""
+        place = 'die_after' if after else 'die_before'
+        getattr(self.virt.driver, place).add(name)
+
+    def restart(self, server):
+        """Start a nova-compute again, once it died in a build."""
+        self.wait_for('its death', lambda: not (
+            self.virt.driver.die_before or self.virt.driver.die_after))
+        self.assertEqual(('host1', 'spawning'),
+                         (self.host_of(server), self.task(server)))
+        self.assertEqual([server], list(self.devices('host1').values()))
+        self.computes['host1'].stop()
+        self.computes['host1'] = self.restart_compute_service(
+            self.computes['host1'])
+
+    def guests(self):
+        return self.computes['host1'].manager.driver.list_instance_uuids()
+
+    def assert_built_again(self, server):
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        lease = db.lease_current(server)
+        self.assertEqual(1, lease.build_attempts)
+        self.assertEqual([server], self.guests())
+        self.assertEqual(0, self.free_devices())
+        self.assert_no_leaks()
+
+    def test_build_without_a_guest_yet(self):
+        self.dies('again')
+        server = self.create('again')
+        self.restart(server)
+        self.assert_built_again(server)
+
+    def test_build_with_a_guest(self):
+        self.dies('again', after=True)
+        server = self.create('again')
+        self.restart(server)
+        self.assert_built_again(server)
+        self.assertEqual(2, len(self.virt.driver.spawns))
+
+    def test_it_is_before_those_who_wait(self):
+        self.dies('first')
+        first = self.create('first')
+        self.create('second')
+        self.restart(first)
+        self.assert_built_again(first)
+        self.assertEqual([['second']], self.waiting())
+
+    def test_last_try_ends_with_its_reason(self):
+        self.flags(max_build_attempts=1, group='gpu_lease')
+        self.dies('once', after=True)
+        server = self.create('once')
+        self.restart(server)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertIn(rpcapi.INTERRUPTED, lease['reason'])
+        shown = self.api.get_server(server)
+        self.assertEqual('ERROR', shown['status'])
+        self.assertEqual(lease['reason'], shown['fault']['message'])
+        self.assertEqual([], self.guests())
+        self.wait_for('the device', lambda: self.free_devices() == 1)
+        self.assertEqual({}, self._get_allocations_by_server_uuid(server))
+        after = self.create('after')
+        self.wait_for_status(after, 'ACTIVE')
+
+    def test_unshelve(self):
+        server = self.shelved('again')
+        image = self.instance(server).image_ref
+        self.dies('again')
+        self.unshelve(server)
+        self.restart(server)
+        self.assert_built_again(server)
+        self.assertEqual(image, self.instance(server).image_ref)
+
+    def test_unshelve_keeps_a_guest(self):
+        """Its snapshot may be gone: Nova deletes that before it is done."""
+        server = self.shelved('kept')
+        self.dies('kept', after=True)
+        self.unshelve(server)
+        self.restart(server)
+        self.wait_for_status(server, 'ERROR')
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertIn(rpcapi.INTERRUPTED, lease['reason'])
+        self.assertEqual(rpcapi.INTERRUPTED,
+                         self.api.get_server(server)['fault']['message'])
+        self.assertEqual([server], self.guests())
+        self.assertEqual([server], list(self.devices('host1').values()))
+
+    def test_server_without_a_lease_is_left_to_nova(self):
+        self.dies('stock')
+        server = self.create('stock', hints={})
+        self.restart(server)
+        self.wait_for_status(server, 'ERROR')
+        self.assertEqual('host1', self.host_of(server))
+        self.assertEqual([server], list(self.devices('host1').values()))
+
+
+class HalfBuiltTest(HalfBuiltCases, base.CloudTestCase):
+    pass
+
+
+class HalfBuiltPlacementTest(HalfBuiltCases, base.CloudTestCase):
+    PCI_IN_PLACEMENT = True
