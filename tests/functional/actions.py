@@ -26,10 +26,8 @@ from nova_gpu_lease.db import api as db
 from tests.functional import base
 
 
-class ActionTestCase(base.CloudTestCase):
-    """A leased server on one of two hosts with two GPUs each."""
-
-    GPUS = {'host1': {'gpu': 2}, 'host2': {'gpu': 2}}
+class ActionMixin:
+    """What is done with a leased server on one of two hosts, and checked."""
 
     def leased(self, name='one', hints=None, **values):
         """A server that runs with a lease; its id."""
@@ -41,6 +39,9 @@ class ActionTestCase(base.CloudTestCase):
     def act(self, server, action, body=None, api=None):
         """Do something with a server, as an administrator."""
         (api or self.admin_api).post_server_action(server, {action: body})
+
+    def other(self, host):
+        return {'host1': 'host2', 'host2': 'host1'}[host]
 
     def admin_of(self, microversion):
         """An administrator's client that speaks another microversion."""
@@ -102,8 +103,30 @@ class ActionTestCase(base.CloudTestCase):
         self.wait_for_held(server, {})
         self.assert_no_leaks()
 
+    def blocked(self):
+        """host1 is full, all of host2 is next for the head of the queue.
+
+        :returns: the ids of a server on host1, one on host2, and the head.
+        """
+        here = [self.leased('here-%d' % number, host='host1',
+                            api=self.admin_api) for number in (1, 2)]
+        # It ends first, so that the head is promised this host.
+        there = self.leased('there', hints={'gpu_lease': '30m'},
+                            host='host2', api=self.admin_api)
+        head = self.create('head', flavor=self.flavor('gpu:2'))
+        self.wait_for_lease(head, 'QUEUED')
+        self.wait_for('a plan', lambda: self.waiting() == [['head']] and
+                      self.lease(head)['reason'])
+        return here[0], there, head
+
     def service(self, host, **values):
         """Change the compute service of a host."""
         service = self.admin_api.get_services(
             binary='nova-compute', host=host)[0]
         return self.admin_api.put_service(service['id'], values)
+
+
+class ActionTestCase(ActionMixin, base.CloudTestCase):
+    """Two hosts with two GPUs each."""
+
+    GPUS = {'host1': {'gpu': 2}, 'host2': {'gpu': 2}}

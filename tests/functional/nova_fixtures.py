@@ -34,6 +34,7 @@ HostPCIDevicesInfo = fakelibvirt.HostPCIDevicesInfo
 ServiceFixture = fixtures.ServiceFixture
 PCI_VENDOR_ID = fakelibvirt.PCI_VEND_ID
 PCI_PRODUCT_ID = fakelibvirt.PCI_PROD_ID
+VF_PRODUCT_ID = fakelibvirt.VF_PROD_ID
 
 
 class IntegratedTestBase(integrated_helpers._IntegratedTestBase):

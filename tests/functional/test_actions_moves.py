@@ -22,9 +22,6 @@ from tests.functional import actions
 class MoveCases:
     """In both ways that Nova counts devices."""
 
-    def other(self, host):
-        return {'host1': 'host2', 'host2': 'host1'}[host]
-
     def down(self, host):
         """A host that Nova, being told, holds for down."""
         self.service(host, forced_down=True)
@@ -33,22 +30,6 @@ class MoveCases:
     def migrated(self, server, host=None):
         self.act(server, 'migrate', {'host': host} if host else None)
         self.wait_until_idle(server, 'VERIFY_RESIZE')
-
-    def blocked(self):
-        """host1 is full, all of host2 is next for the head of the queue.
-
-        :returns: the ids of a server on host1, one on host2, and the head.
-        """
-        here = [self.leased('here-%d' % number, host='host1',
-                            api=self.admin_api) for number in (1, 2)]
-        # It ends first, so that the head is promised this host.
-        there = self.leased('there', hints={'gpu_lease': '30m'},
-                            host='host2', api=self.admin_api)
-        head = self.create('head', flavor=self.flavor('gpu:2'))
-        self.wait_for_lease(head, 'QUEUED')
-        self.wait_for('a plan', lambda: self.waiting() == [['head']] and
-                      self.lease(head)['reason'])
-        return here[0], there, head
 
     def test_cold_migration(self):
         server = self.leased()

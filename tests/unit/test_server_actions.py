@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TABLE = ROOT / 'doc' / 'source' / 'reference' / 'server-actions.rst'
 #: A class without its ``Test``, and tests without their ``test_``.
 _NAMED = re.compile(
-    r'\b(Stay|PoweredOff|Shelve|Resize|Move|Expiry)\.'
+    r'\b(Stay|PoweredOff|Shelve|Resize|Move|Live|Expiry)\.'
     r'([a-z_]+(?:,\s+[a-z_]+)*)')
 
 
