@@ -32,12 +32,16 @@ NAMES = (
     'cast-taken', 'queued', 'trust-made', 'dispatching', 'claimed',
     'record-created', 'mapped', 'build-request-deleted', 'cast', 'cast-sent',
     'placed',
-    # nova-compute
+    # nova-compute; the guest is the devcloud's
     'build-allowed', 'device-claimed', 'guest-started', 'build-ended',
     # nova-conductor
     'build-told',
     # nova-conductor, at the end
-    'due', 'expiring', 'end-begun', 'end-asked', 'end-seen')
+    'due', 'expiring', 'end-begun', 'end-asked',
+    # nova-compute: what the driver of the devcloud does for it
+    'guest-off', 'snapshot-taken', 'guest-removed',
+    # nova-conductor
+    'end-seen')
 
 
 def hit(name):

@@ -34,7 +34,7 @@ from nova import servicegroup
 from oslo_log import log as logging
 import oslo_messaging as messaging
 
-from nova_gpu_lease.compute import halfbuilt
+from nova_gpu_lease.compute import interrupted
 from nova_gpu_lease.compute import pci
 from nova_gpu_lease.compute import timer
 from nova_gpu_lease.conductor import rpcapi
@@ -196,14 +196,20 @@ class GPULeaseComputeManager(manager.ComputeManager):
             self._lease_timer.freed()
 
     def _init_instance(self, context, instance):
-        if not (has_gpu(instance) and instance.host == self.host and
-                halfbuilt.is_half_built(instance)):
-            super()._init_instance(context, instance)
-            return
-        with self._interrupted():
-            if self._give_up(context, instance):
+        if has_gpu(instance) and instance.host == self.host:
+            if interrupted.is_half_built(instance):
+                with self._interrupted():
+                    if not self._give_up(context, instance):
+                        super()._init_instance(context, instance)
                 return
-            super()._init_instance(context, instance)
+            if interrupted.is_half_shelved(instance):
+                LOG.warning('The server was %s when nova-compute died; it is '
+                            'freed from that.', instance.task_state,
+                            instance=instance)
+                self._note(instance, rpcapi.SHELVE_INTERRUPTED)
+                instance.task_state = None
+                instance.save()
+        super()._init_instance(context, instance)
 
     def _give_up(self, context, instance):
         """Have a server wait again that was being built when we died.
@@ -211,13 +217,13 @@ class GPULeaseComputeManager(manager.ComputeManager):
         :returns: whether it does. Not without a lease; and a guest that runs
             may be the last copy of a shelved server, its snapshot is gone.
         """
-        unshelved = halfbuilt.is_unshelved(instance)
+        unshelved = interrupted.is_unshelved(instance)
         if (unshelved and self.driver.instance_exists(instance) or
                 not self._ask(self._lease_rpcapi.is_building, context,
                               instance.uuid, self.host)):
             return False
         try:
-            halfbuilt.take_down(self, context, instance)
+            interrupted.take_down(self, context, instance)
         except Exception:
             LOG.exception('What was built of a server could not be removed.',
                           instance=instance)
@@ -253,14 +259,19 @@ class GPULeaseComputeManager(manager.ComputeManager):
             # Nova says nothing: neither its owner nor the conductor could
             # tell it from any other that failed. First, since whoever sees
             # the state looks for it.
-            compute_utils.add_instance_fault_from_exc(
-                instance._context, instance,
-                nova.exception.BuildAbortException(
-                    instance_uuid=instance.uuid, reason=rpcapi.INTERRUPTED),
-                fault_message=rpcapi.INTERRUPTED)
+            self._note(instance, rpcapi.INTERRUPTED)
         super()._set_instance_obj_error_state(instance, *args, **kwargs)
         if concerned:
             self._lease_timer.server_changed(instance.uuid)
+
+    @staticmethod
+    def _note(instance, reason):
+        """Tell the owner of a server, and the conductor, what happened."""
+        compute_utils.add_instance_fault_from_exc(
+            instance._context, instance,
+            nova.exception.BuildAbortException(
+                instance_uuid=instance.uuid, reason=reason),
+            fault_message=reason)
 
     def _do_build_and_run_instance(
             self, context, instance, image, request_spec, filter_properties,

@@ -35,6 +35,8 @@ from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import preemption
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
+from nova_gpu_lease.conductor import rpcapi
+from nova_gpu_lease.conductor import snapshots
 from nova_gpu_lease.conductor import standin
 from nova_gpu_lease.conductor import tries
 from nova_gpu_lease.conf import CONF
@@ -130,8 +132,9 @@ class Expirer:
             return True
         if (lease.attempt_started_at is not None and
                 endings.has_failed(lease, instance)):
-            self._failed(lease, records.last_fault(
-                admin, lease.server_id) or 'the server still runs')
+            reason = records.last_fault(admin, lease.server_id)
+            self._failed(lease, reason or 'the server still runs',
+                         outage=_is_outage(reason, lease.last_error))
             return False
         return self._begin(lease, instance)
 
@@ -151,6 +154,8 @@ class Expirer:
                     lease, next_attempt_at=tries.next_time(0, True))
                 return False
             # Its owner was quicker to want it back.
+        if lease.attempts:
+            self._remove_leftovers(lease, instance)
         # Not where its owner was quicker to shelve it: see _begin.
         if (lease.reason_code == states.REASON_PREEMPTED and
                 lease.preempt_at is not None and
@@ -159,6 +164,14 @@ class Expirer:
             return False
         self._over(lease, states.ENDED_SHELVED, note)
         return False
+
+    def _remove_leftovers(self, lease, instance):
+        try:
+            context, _ = self.standin.context(lease, False)
+        except (ks_exc.ClientException, exception.GPULeaseException) as exc:
+            LOG.debug('No image is looked for: %s', exc, instance=instance)
+            return
+        snapshots.remove_leftovers(context, lease, instance)
 
     def _watch(self, lease, instance):
         """A server that is busy: with the end, or with something else."""
@@ -307,3 +320,14 @@ class Expirer:
                   'Shelve or delete the server by hand.', values['reason'],
                   instance_uuid=lease.server_id)
         db.lease_transition(lease, states.LEASE_ERROR, self.host, **values)
+
+
+def _is_outage(reason, last_error):
+    """Whether a try failed since its nova-compute died.
+
+    :param reason: the last fault of the server, which may be that of an
+        earlier try.
+    :param last_error: what the lease says of the one before, or None.
+    """
+    return (reason == rpcapi.SHELVE_INTERRUPTED and
+            reason not in (last_error or ''))

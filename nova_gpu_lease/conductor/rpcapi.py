@@ -28,6 +28,8 @@ STAMP = 'gpu_lease_generation'
 #: The fault of a server that a nova-compute, as it started, found half-built,
 #: or only sent to it. If it is on no host its build may be tried again.
 INTERRUPTED = 'nova-compute was restarted before it had built the server'
+#: The same of one that was being shelved.
+SHELVE_INTERRUPTED = 'nova-compute was restarted before it had shelved it'
 
 #: Seconds to wait for an answer. All of these calls are short; one that a
 #: conductor took with it when it died is repeated by whoever asked.

@@ -206,6 +206,7 @@ class DevcloudDriver(fake.FakeDriver):
                             'image_state': 'available',
                             'owner_id': instance.project_id}},
             io.BytesIO(content.ljust(_MIN_IMAGE_BYTES, b'\0')))
+        failpoints.hit('snapshot-taken')
 
     def destroy(self, context, instance, network_info, block_device_info=None,
                 destroy_disks=True, destroy_secrets=True):
@@ -213,6 +214,7 @@ class DevcloudDriver(fake.FakeDriver):
         if instance.uuid not in self.instances:
             LOG.warning('There is no guest to destroy.', instance=instance)
         self.instances.remove(instance.uuid)
+        failpoints.hit('guest-removed')
 
     def _set_state(self, instance, state):
         try:
@@ -222,8 +224,10 @@ class DevcloudDriver(fake.FakeDriver):
                 instance_id=instance.uuid) from None
 
     def power_off(self, instance, timeout=0, retry_interval=0):
-        """Power the guest off."""
-        self._set_state(instance, power_state.SHUTDOWN)
+        """Power the guest off; as libvirt's driver, also one that is gone."""
+        if instance.uuid in self.instances:
+            self._set_state(instance, power_state.SHUTDOWN)
+        failpoints.hit('guest-off')
 
     def power_on(self, context, instance, network_info,
                  block_device_info=None, accel_info=None, share_info=None):

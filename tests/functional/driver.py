@@ -51,6 +51,8 @@ class GPUDriver(fake.FakeDriver):
     #: there or after it.
     die_before = set()
     die_after = set()
+    #: The same of its snapshot.
+    die_snapshot = set()
     #: {host: an Event that each spawn waits for}
     hold_spawn = {}
     #: (server name, host) of each spawn that was begun, and the names of
@@ -100,6 +102,9 @@ class GPUDriver(fake.FakeDriver):
         if instance.display_name in self.fail_snapshot:
             raise exception.ImageNotAuthorized(image_id='snapshot')
         super().snapshot(context, instance, *args, **kwargs)
+        if instance.display_name in self.die_snapshot:
+            self.die_snapshot.remove(instance.display_name)
+            raise Died()
 
 
 class GPUDriverFixture(fixtures.Fixture):
@@ -116,6 +121,7 @@ class GPUDriverFixture(fixtures.Fixture):
         self.driver = type('GPUDriver', (GPUDriver,), {
             'layout': self.layout, 'fail_spawn': set(),
             'fail_snapshot': set(), 'die_before': set(), 'die_after': set(),
+            'die_snapshot': set(),
             'hold_spawn': {}, 'spawns': [], 'holds': [], 'guests': {}})
         self.useFixture(fixtures.MonkeyPatch(
             'nova.virt.fake.GPUDriver', self.driver))

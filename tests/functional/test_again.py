@@ -53,6 +53,7 @@ class AgainCases:
         self.wait_for_lease(server, 'ACTIVE')
         self.assertEqual('host2', self.host_of(server))
         self.assertEqual(1, db.lease_current(server).build_attempts)
+        self.assertEqual('nova', self.instance(server).availability_zone)
         self.assertEqual([('moves', 'host1'), ('moves', 'host2')],
                          self.virt.driver.spawns)
         self.wait_for('a free device', lambda: self.free_devices() == 1)

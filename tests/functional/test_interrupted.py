@@ -10,11 +10,14 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""A nova-compute dies in the middle of a build, and comes back."""
+"""A nova-compute dies in the middle of its work, and comes back."""
+
+import datetime
 
 import fixtures
 from nova.compute import claims
 
+from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import rpcapi
 from nova_gpu_lease.db import api as db
 from tests.functional import base
@@ -22,7 +25,7 @@ from tests.functional import driver
 from tests.functional import test_unshelve
 
 
-class HalfBuiltCases(test_unshelve.UnshelveMixin):
+class InterruptedCases(test_unshelve.UnshelveMixin):
     """For both ways in which Nova may count devices."""
 
     GPUS = {'host1': {'gpu': 1}}
@@ -43,11 +46,12 @@ class HalfBuiltCases(test_unshelve.UnshelveMixin):
         place = 'die_after' if after else 'die_before'
         getattr(self.virt.driver, place).add(name)
 
-    def restart(self, server):
-        """Start a nova-compute again, once it died in a build."""
+    def restart(self, server, task='spawning'):
+        """Start a nova-compute again, once it died."""
+        virt = self.virt.driver
         self.wait_for('its death', lambda: not (
-            self.virt.driver.die_before or self.virt.driver.die_after))
-        self.assertEqual(('host1', 'spawning'),
+            virt.die_before or virt.die_after or virt.die_snapshot))
+        self.assertEqual(('host1', task),
                          (self.host_of(server), self.task(server)))
         self.assertEqual([server], list(self.devices('host1').values()))
         self.computes['host1'].stop()
@@ -134,10 +138,28 @@ class HalfBuiltCases(test_unshelve.UnshelveMixin):
         self.assertEqual('host1', self.host_of(server))
         self.assertEqual([server], list(self.devices('host1').values()))
 
+    def test_shelve_at_the_end(self):
+        """It is tried again at once, and counts as an outage."""
+        # Of the images that are made from now on.
+        self.glance.timestamp = clock.now() + datetime.timedelta(minutes=1)
+        self.virt.driver.die_snapshot.add('ends')
+        server = self.create('ends', {'gpu_lease': '4s'})
+        self.restart(server, 'shelving_image_uploading')
+        self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
+        lease = db.lease_get(server)
+        self.assertEqual((1, 1), (lease.attempts, lease.outages))
+        self.assertIn(rpcapi.SHELVE_INTERRUPTED, lease.last_error)
+        kept = self.instance(server).system_metadata['shelved_image_id']
+        self.assertEqual([kept], [
+            image['id'] for image in self.glance.images.values()
+            if image['name'] == 'ends-shelved'])
+        self.assert_no_leaks()
 
-class HalfBuiltTest(HalfBuiltCases, base.CloudTestCase):
+
+class InterruptedTest(InterruptedCases, base.CloudTestCase):
     pass
 
 
-class HalfBuiltPlacementTest(HalfBuiltCases, base.CloudTestCase):
+class InterruptedPlacementTest(InterruptedCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True

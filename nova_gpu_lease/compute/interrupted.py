@@ -10,14 +10,23 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Takes down what a nova-compute that died had built of a server.
+"""What a nova-compute that died was just doing with a server.
 
-Nova leaves such a server in ERROR, with its devices, until it is deleted.
+Nova leaves a server that was being built in ERROR, with its devices, until it
+is deleted, and one that was being shelved as busy as it was.
 """
 
+from nova.compute import instance_actions
 from nova.compute import task_states
 from nova.compute import vm_states
 from nova import objects
+
+#: Task states that only nova-compute sets, and those that whoever asks for it
+#: sets: the cast may still come.
+_SNAPSHOT = (task_states.SHELVING_IMAGE_PENDING_UPLOAD,
+             task_states.SHELVING_IMAGE_UPLOADING)
+_ASKED = (task_states.SHELVING, task_states.SHELVING_OFFLOADING)
+_SHELVE = (instance_actions.SHELVE, instance_actions.SHELVE_OFFLOAD)
 
 
 def is_half_built(instance):
@@ -33,6 +42,29 @@ def is_unshelved(instance):
     """Whether it is the unshelve of a server."""
     return (instance.vm_state, instance.task_state) == (
         vm_states.SHELVED_OFFLOADED, task_states.SPAWNING)
+
+
+def is_half_shelved(instance):
+    """Whether a server was being shelved, or offloaded, on its host.
+
+    :param instance: the Instance, as it was when nova-compute died.
+    """
+    return instance.task_state in _SNAPSHOT or (
+        instance.task_state in _ASKED and _was_begun(instance))
+
+
+def _was_begun(instance):
+    """Whether the last shelve of a server was begun, and not finished."""
+    # The newest comes first.
+    for action in objects.InstanceActionList.get_by_instance_uuid(
+            instance._context, instance.uuid):
+        if action.action in _SHELVE:
+            return any(
+                event.event.startswith('compute_shelve') and
+                event.finish_time is None for event in
+                objects.InstanceActionEventList.get_by_action(
+                    instance._context, action.id))
+    return False
 
 
 def take_down(manager, context, instance):
