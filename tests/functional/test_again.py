@@ -13,6 +13,7 @@
 
 """Builds that fail: back to the head of the queue, and the end of it."""
 
+import contextlib
 import itertools
 import threading
 from unittest import mock
@@ -137,26 +138,57 @@ class AgainCases:
         self.assertEqual([('late', host)], self.virt.driver.spawns[1:])
         self.assert_no_leaks()
 
+    def test_late_cast_that_comes_before_the_newer_one_is_dropped(self):
+        full = self.create('full')
+        self.wait_for_lease(full, 'ACTIVE')
+        self.flags(build_timeout='1s', group='gpu_lease')
+        with self._casts_kept() as casts:
+            server = self.create('late')
+            self.wait_for('the cast', lambda: casts)
+            self.wait_for('the second cast', lambda: (
+                self.reaper.close_builds() or len(casts) == 2))
+            self.wait_for('placed', lambda: db.lease_current(
+                server).request.state == states.REQUEST_PLACED)
+        old, new = casts
+        old()
+        self.wait_for('the late cast', lambda: 'A build is dropped' in
+                      self.stdlog.logger.output)
+        self.assertEqual('BUILD', self.status(server))
+        self.assertEqual(1, len(self.virt.driver.spawns))
+        new()
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assert_no_leaks()
+
+    @contextlib.contextmanager
+    def _casts_kept(self):
+        """Let the casts that build servers stay in the message queue.
+
+        :returns: a list of functions; each delivers one, later.
+        """
+        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
+        casts = []
+
+        def keep(api, *args, **kwargs):
+            casts.append(lambda: real.build_and_run_instance(*args, **kwargs))
+
+        with fixtures.MonkeyPatch(
+                'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
+                keep):
+            yield casts
+
     def _keep_cast(self, name):
         """Create a server whose cast stays in the message queue.
 
         :returns: (its id, the host it was sent to, a function that delivers
             the cast).
         """
-        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
-        kept = []
-        patch = fixtures.MonkeyPatch(
-            'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
-            lambda api, *args, **kwargs: kept.append((args, kwargs)))
-        patch.setUp()
-        server = self.create(name)
-        self.wait_for('the cast', lambda: kept)
-        self.wait_for('placed', lambda: db.lease_current(
-            server).request.state == states.REQUEST_PLACED)
-        patch.cleanUp()
-        args, kwargs = kept[0]
-        return server, db.lease_current(server).host, (
-            lambda: real.build_and_run_instance(*args, **kwargs))
+        with self._casts_kept() as casts:
+            server = self.create(name)
+            self.wait_for('the cast', lambda: casts)
+            self.wait_for('placed', lambda: db.lease_current(
+                server).request.state == states.REQUEST_PLACED)
+        return server, db.lease_current(server).host, casts[0]
 
     def _restart(self, host):
         self.computes[host].stop()
