@@ -53,7 +53,7 @@ functional() {
     run_tests "$label" tests/functional . "$@"
 }
 
-cloud_long='test_credentials|CrashTest.test_start|clocks_half_a_minute'
+cloud_long='test_credentials|CrashTest.test_(start|unshelve)|clocks_half_a_minute'
 
 case $suite in
 pep8)

@@ -70,7 +70,7 @@ def _was_begun(instance):
 def take_down(manager, context, instance):
     """Remove a server from its host as Nova does when its build fails.
 
-    The caller saves it, and frees its allocation.
+    The caller saves it.
 
     :param manager: Nova's ComputeManager of this host.
     :param context: an admin RequestContext.
@@ -85,13 +85,19 @@ def take_down(manager, context, instance):
             manager._get_instance_block_device_info(
                 context, instance, bdms=bdms))
         manager._terminate_volume_connections(context, instance, bdms)
+        manager.network_api.unbind_ports(context, [
+            port['id'] for port in manager.network_api.list_ports(
+                context, device_id=instance.uuid)['ports']], detach=False)
         _reset_image_ref(instance)
     else:
-        # They are attached again at the next try.
+        # Its volumes are attached again at the next try, and its networks
+        # given back before: here nobody knows what ports are its owner's.
         manager._shutdown_instance(context, instance, bdms, notify=False,
                                    try_deallocate_networks=False)
-    manager.network_api.cleanup_instance_network_on_host(
-        context, instance, instance.host)
+    # Nova's client takes an answer that does not come for "away", and says
+    # nothing: whoever has the server wait again frees it, too.
+    manager.reportclient.delete_allocation_for_instance(
+        context, instance.uuid, force=True)
     manager._nil_out_instance_obj_host_and_node(instance)
 
 

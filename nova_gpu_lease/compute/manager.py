@@ -207,8 +207,7 @@ class GPULeaseComputeManager(manager.ComputeManager):
                             'freed from that.', instance.task_state,
                             instance=instance)
                 self._note(instance, rpcapi.SHELVE_INTERRUPTED)
-                instance.task_state = None
-                instance.save()
+                self._free(instance)
         super()._init_instance(context, instance)
 
     def _give_up(self, context, instance):
@@ -218,25 +217,39 @@ class GPULeaseComputeManager(manager.ComputeManager):
             may be the last copy of a shelved server, its snapshot is gone.
         """
         unshelved = interrupted.is_unshelved(instance)
-        if (unshelved and self.driver.instance_exists(instance) or
-                not self._ask(self._lease_rpcapi.is_building, context,
-                              instance.uuid, self.host)):
+        if unshelved and self.driver.instance_exists(instance):
             return False
         try:
+            if not self._ask(self._lease_rpcapi.is_building, context,
+                             instance.uuid, self.host):
+                return False
             interrupted.take_down(self, context, instance)
         except Exception:
+            # Whatever is wrong with one server, the others need us.
             LOG.exception('What was built of a server could not be removed.',
                           instance=instance)
             return False
-        if unshelved:
-            instance.task_state = None
-            instance.save()
-            self._lease_timer.build_finished(
-                instance.uuid, False, rpcapi.INTERRUPTED)
-        else:
+        if not unshelved:
             self._set_instance_obj_error_state(
                 instance, clean_task_state=True)
+            return True
+        self._note(instance, rpcapi.INTERRUPTED)
+        self._free(instance)
+        # The reaper sees that it was not started. What we could tell may be
+        # heard only when it is being built once more.
+        self._lease_timer.freed()
         return True
+
+    @staticmethod
+    def _free(instance):
+        """Take a server from a task that nobody does any more."""
+        began = instance.task_state
+        instance.task_state = None
+        try:
+            instance.save(expected_task_state=[began])
+        except (nova.exception.InstanceNotFound,
+                nova.exception.UnexpectedTaskStateError) as exc:
+            LOG.info('It is left as it is: %s', exc, instance=instance)
 
     @contextlib.contextmanager
     def _interrupted(self):

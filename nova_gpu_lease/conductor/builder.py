@@ -222,10 +222,23 @@ class Builder:
         if build_request:
             # Its dispatcher died before it came to that.
             build_request.destroy()
+        self._give_back_networks(instance, cast.requested_networks)
         spec = self.spec_of(context, instance.uuid, cast, 1)
         self.task_mgr._restrict_request_spec_to_cell(context, instance, spec)
         selected = self._select(context, spec, [instance.uuid], [node])
         return instance, spec, selected[0][0]
+
+    def _give_back_networks(self, instance, requested):
+        """Have no ports that the next build does not know.
+
+        A nova-compute that fails does it itself, one that dies does not.
+        """
+        if requested and requested.no_allocate:
+            return
+        self.task_mgr.network_api.deallocate_for_instance(
+            instance._context, instance, requested_networks=requested)
+        instance.system_metadata['network_allocated'] = 'False'
+        instance.save()
 
     def _unshelve(self, context, generations, nodes, cast):
         server_id, = generations

@@ -132,7 +132,8 @@ class Reaper:
                 db.lease_transition(lease, states.LEASE_QUEUED, self.host)
                 return
             self.unstarted.fail(context, request.kind, lease.server_id, fault)
-        self.unstarted.release(context, [lease.server_id])
+        if not records.is_placed(context, lease.server_id):
+            self.unstarted.release(context, [lease.server_id])
         if fate == _DELETED:
             if lease.host and request.kind == states.KIND_CREATE:
                 self.unstarted.discard_unmapped(
@@ -301,6 +302,8 @@ class Reaper:
             if again.requeue(lease, reason, self.host):
                 return
             code, reason = 'build_failed', again.last_words(lease, reason)
+            self.unstarted.fail(context, lease.request.kind,
+                                lease.server_id, reason)
         elif fate == _INTERRUPTED or lease.updated_at < late:
             if fate != _IN_CELL and not self.unstarted.take_back(
                     context, lease.server_id):

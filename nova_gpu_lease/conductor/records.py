@@ -94,6 +94,15 @@ def is_interrupted(instance):
     return _last_fault(instance) == rpcapi.INTERRUPTED
 
 
+def is_placed(context, server_id):
+    """Whether a server is on a host, which may hold devices for it."""
+    try:
+        instance = find_instance(context, server_id)
+    except nova_exception.InstanceNotFound:
+        return False
+    return instance is not None and instance.host is not None
+
+
 def last_fault(context, server_id):
     """The message of the newest fault of a server, or None."""
     try:

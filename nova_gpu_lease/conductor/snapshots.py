@@ -16,13 +16,15 @@ Nova makes the image first, and knows it only once the snapshot is done: a
 nova-compute that dies in between leaves it behind, in its owner's quota.
 """
 
+import datetime
+
 from nova.image import glance
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
-#: How the API of Nova names the image of a shelved server.
-SUFFIX = '-shelved'
+#: How far the clock of Glance may be off ours.
+SKEW = datetime.timedelta(minutes=1)
 
 
 def remove_leftovers(context, lease, instance):
@@ -35,11 +37,18 @@ def remove_leftovers(context, lease, instance):
     :param instance: the Instance.
     """
     kept = instance.system_metadata.get('shelved_image_id')
+    if kept is None:
+        # Its disk is a volume.
+        return
     api = glance.API()
+    since = (lease.preempt_at or lease.expires_at) - SKEW
     try:
+        until = api.get(context, kept)['created_at']
         for image in api.get_all(
                 context, filters={'instance_uuid': instance.uuid}):
-            if image['id'] != kept and _is_ours(image, lease, instance):
+            # One that is newer is of a later shelve, by its owner.
+            if (_is_of_a_shelve(image, instance) and
+                    since <= image['created_at'] < until):
                 LOG.info('Image %s of a try to shelve the server that was '
                          'broken off is deleted.', image['id'],
                          instance=instance)
@@ -49,10 +58,9 @@ def remove_leftovers(context, lease, instance):
                     exc, instance=instance)
 
 
-def _is_ours(image, lease, instance):
-    """Whether an image was made by a shelve of a server in its lease."""
+def _is_of_a_shelve(image, instance):
+    """Whether an image is what Nova makes of a server to shelve it."""
     properties = image['properties']
     return (properties.get('instance_uuid') == instance.uuid and
             properties.get('image_type') == 'snapshot' and
-            (image['name'] or '').endswith(SUFFIX) and
-            image['created_at'] >= lease.started_at)
+            image['name'] == '%s-shelved' % instance.display_name)

@@ -124,7 +124,8 @@ class Unstarted:
         for server_id in server_ids:
             try:
                 instance = records.find_instance(context, server_id)
-                if instance.task_state is None:
+                if (instance.vm_state, instance.task_state) == (
+                        vm_states.SHELVED_OFFLOADED, None):
                     instance.task_state = task_states.UNSHELVING
                     instance.save(expected_task_state=[None])
             except (nova_exception.InstanceNotFound,

@@ -41,15 +41,32 @@ class CrashTest(base.CloudTestCase):
         self.nova = rest.client(self.cloud.state, base.ALICE)
         self.ids = {entry['name']: entry['id'] for entry in [
             *self.nova.get('nova', '/v2.1/flavors')['flavors'],
-            *self.nova.get('glance', '/v2/images')['images']]}
+            *self.nova.get('glance', '/v2/images')['images'],
+            *self.nova.get('neutron', '/v2.0/networks')['networks']]}
         self.addCleanup(self.cloud.arm)
 
-    def post_server(self, name, lease):
-        """Create a server without the time the client takes to start."""
+    def post_server(self, name, lease, ports=()):
+        """Create a server without the time the client takes to start.
+
+        :param ports: ids of ports that it gets, besides one that Nova makes.
+        """
         self.nova.post('nova', '/v2.1/servers', {
             'server': {'name': name, 'flavorRef': self.ids['gpu'],
-                       'imageRef': self.ids['tiny'], 'networks': 'none'},
+                       'imageRef': self.ids['tiny'], 'networks': [
+                           {'uuid': self.ids['net']},
+                           *({'port': port} for port in ports)]},
             'os:scheduler_hints': {'gpu_lease': lease}})
+
+    def port(self):
+        """A port that the user made; its id."""
+        return self.nova.post('neutron', '/v2.0/ports', {
+            'port': {'network_id': self.ids['net']}})['port']['id']
+
+    def ports_of(self, name):
+        """The ids of the ports of a server."""
+        server = self.leases()[name]['server_id']
+        return {port['id'] for port in self.nova.get(
+            'neutron', '/v2.0/ports?device_id=%s' % server)['ports']}
 
     def delete(self, name):
         server = next(server for server in self.nova.get(
@@ -95,7 +112,9 @@ class CrashTest(base.CloudTestCase):
         for number, name in enumerate(START):
             first, second = 'a%d' % number, 'b%d' % number
             with self.subTest(failpoint=name):
-                self.die_at(name, lambda: self.post_server(first, '1h'))
+                port = self.port()
+                self.die_at(
+                    name, lambda: self.post_server(first, '1h', [port]))
                 self.post_server(second, '1h')
                 self.wait_until(
                     lambda: self.leases().get(first, {}).get('status') in (
@@ -106,10 +125,35 @@ class CrashTest(base.CloudTestCase):
                     (self.statuses()[first], self.leases()[first]['status']))
                 self.wait_leases(**{second: 'QUEUED'})
                 self.assert_all_accounted_for()
+                ports = self.ports_of(first)
+                self.assertIn(port, ports)
+                self.assertEqual(2, len(ports))
                 self.delete(first)
                 self.wait_leases(**{second: 'ACTIVE'})
                 self.assert_all_accounted_for()
                 self.delete(second)
+
+    def test_unshelve(self):
+        self.post_server('u', '1h', [self.port()])
+        self.wait_leases(u='ACTIVE')
+        server, ports = self.leases()['u']['server_id'], self.ports_of('u')
+        self.act(server, 'shelve')
+        self.wait_statuses(u='SHELVED_OFFLOADED')
+        self.wait_leases(u='RELEASED')
+        self.die_at('device-claimed', lambda: self.act(server, 'unshelve'))
+        self.wait_statuses(u='ACTIVE', timeout=90)
+        self.wait_leases(u='ACTIVE')
+        self.assert_all_accounted_for()
+        self.assertEqual(ports, self.ports_of('u'))
+        admin = rest.client(self.cloud.state)
+        self.assertEqual({'host1'}, {
+            admin.get('neutron', '/v2.0/ports/%s' % port)['port'][
+                'binding:host_id'] for port in ports})
+        self.delete('u')
+
+    def act(self, server, action):
+        self.nova.post('nova', '/v2.1/servers/%s/action' % server,
+                       {action: None})
 
     def test_end(self):
         for number, name in enumerate(END):

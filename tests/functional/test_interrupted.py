@@ -116,6 +116,29 @@ class InterruptedCases(test_unshelve.UnshelveMixin):
         self.assert_built_again(server)
         self.assertEqual(image, self.instance(server).image_ref)
 
+    def test_last_try_to_unshelve_is_not_silent(self):
+        server = self.shelved('once')
+        self.flags(max_build_attempts=1, group='gpu_lease')
+        self.dies('once')
+        self.unshelve(server)
+        self.restart(server)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertIn(rpcapi.INTERRUPTED, lease['reason'])
+        self.assertEqual('SHELVED_OFFLOADED', self.status(server))
+        self.assertEqual({}, self._get_allocations_by_server_uuid(server))
+        self.assertIn(lease['reason'], str(self.events(server)))
+        self.wait_for('the device', lambda: self.free_devices() == 1)
+        self.unshelve(server)
+        self.wait_for_status(server, 'ACTIVE')
+
+    def events(self, server):
+        """What the events of the newest action of a server say."""
+        action = self.admin_api.get_instance_actions(server)[0]
+        return [event['details'] for event in self.admin_api.api_get(
+            '/servers/%s/os-instance-actions/%s' % (
+                server, action['request_id'])
+            ).body['instanceAction']['events']]
+
     def test_unshelve_keeps_a_guest(self):
         """Its snapshot may be gone: Nova deletes that before it is done."""
         server = self.shelved('kept')
@@ -141,9 +164,12 @@ class InterruptedCases(test_unshelve.UnshelveMixin):
     def test_shelve_at_the_end(self):
         """It is tried again at once, and counts as an outage."""
         # Of the images that are made from now on.
-        self.glance.timestamp = clock.now() + datetime.timedelta(minutes=1)
+        self.glance.timestamp = clock.now()
         self.virt.driver.die_snapshot.add('ends')
         server = self.create('ends', {'gpu_lease': '4s'})
+        self.wait_for('its death',
+                      lambda: not self.virt.driver.die_snapshot)
+        self.glance.timestamp += datetime.timedelta(seconds=1)
         self.restart(server, 'shelving_image_uploading')
         self.wait_for_lease(server, 'EXPIRED')
         self.assertEqual('SHELVED_OFFLOADED', self.status(server))
