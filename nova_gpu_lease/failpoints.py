@@ -33,7 +33,8 @@ NAMES = (
     'record-created', 'mapped', 'build-request-deleted', 'cast', 'cast-sent',
     'placed',
     # nova-compute; the guest is the devcloud's
-    'build-allowed', 'device-claimed', 'guest-started', 'build-ended',
+    'build-allowed', 'device-claimed', 'spawning', 'guest-started',
+    'build-ended',
     # nova-conductor
     'build-told',
     # nova-conductor, at the end

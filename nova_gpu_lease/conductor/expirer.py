@@ -58,6 +58,9 @@ _QUICK = (task_states.DELETING, task_states.POWERING_OFF,
           task_states.REBOOT_STARTED_HARD, task_states.PAUSING,
           task_states.UNPAUSING, task_states.SUSPENDING,
           task_states.RESUMING)
+#: After so long a server is told once more that it is to be deleted. Who was
+#: told before may have died with it; who has not does no harm by it.
+DELETE_AGAIN = datetime.timedelta(seconds=60)
 #: After so many tries a snapshot is held for broken off, and not for slow.
 SLOW = 4
 
@@ -182,10 +185,10 @@ class Expirer:
                 reason_code=endings.BUSY,
                 reason='The lease ended while the server was busy: %s.' %
                 instance.task_state)
-        elif clock.now() - began > datetime.timedelta(
-                seconds=CONF.gpu_lease.expiry_timeout):
+        elif clock.now() - began > _patience(instance):
             self._failed(lease, 'the server is still %s' %
-                         instance.task_state)
+                         instance.task_state,
+                         outage=instance.task_state == task_states.DELETING)
             if (instance.task_state in _QUICK or
                     (instance.task_state in _SHELVING and
                      tries.failures(lease) + 1 >= SLOW)):
@@ -320,6 +323,14 @@ class Expirer:
                   'Shelve or delete the server by hand.', values['reason'],
                   instance_uuid=lease.server_id)
         db.lease_transition(lease, states.LEASE_ERROR, self.host, **values)
+
+
+def _patience(instance):
+    """For how long a busy server is waited for."""
+    timeout = datetime.timedelta(seconds=CONF.gpu_lease.expiry_timeout)
+    if instance.task_state == task_states.DELETING:
+        return min(timeout, DELETE_AGAIN)
+    return timeout
 
 
 def _is_outage(reason, last_error):

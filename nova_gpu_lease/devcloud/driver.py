@@ -154,6 +154,7 @@ class DevcloudDriver(fake.FakeDriver):
               admin_password, allocations, network_info=None,
               block_device_info=None, power_on=True, accel_info=None):
         """Download the image and create the guest."""
+        failpoints.hit('spawning')
         if guests.take_fault(CONF.state_path, 'spawn'):
             raise exception.InstanceDeployFailure(
                 reason='the devcloud was told to fail this spawn')

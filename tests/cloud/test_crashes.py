@@ -26,8 +26,8 @@ _AT = failpoints.NAMES.index
 START = failpoints.NAMES[_AT('queued'):_AT('due')]
 #: From the end of a lease to the end of its server.
 END = failpoints.NAMES[_AT('due'):]
-ON_COMPUTE = ('build-allowed', 'device-claimed', 'guest-started',
-              'build-ended', 'guest-off', 'snapshot-taken', 'guest-removed')
+ON_COMPUTE = ('build-allowed', 'device-claimed', 'spawning',
+              'guest-started', 'build-ended', 'guest-off', 'snapshot-taken', 'guest-removed')
 
 
 class CrashTest(base.CloudTestCase):
@@ -137,19 +137,23 @@ class CrashTest(base.CloudTestCase):
         self.post_server('u', '1h', [self.port()])
         self.wait_leases(u='ACTIVE')
         server, ports = self.leases()['u']['server_id'], self.ports_of('u')
-        self.act(server, 'shelve')
-        self.wait_statuses(u='SHELVED_OFFLOADED')
-        self.wait_leases(u='RELEASED')
-        self.die_at('device-claimed', lambda: self.act(server, 'unshelve'))
-        self.wait_statuses(u='ACTIVE', timeout=90)
-        self.wait_leases(u='ACTIVE')
-        self.assert_all_accounted_for()
-        self.assertEqual(ports, self.ports_of('u'))
-        admin = rest.client(self.cloud.state)
-        self.assertEqual({'host1'}, {
-            admin.get('neutron', '/v2.0/ports/%s' % port)['port'][
-                'binding:host_id'] for port in ports})
+        for name in ('device-claimed', 'spawning'):
+            self.act(server, 'shelve')
+            self.wait_statuses(u='SHELVED_OFFLOADED')
+            self.wait_leases(u='RELEASED')
+            self.die_at(name, lambda: self.act(server, 'unshelve'))
+            self.wait_statuses(u='ACTIVE', timeout=90)
+            self.wait_leases(u='ACTIVE')
+            self.assert_all_accounted_for()
+            self.assertEqual(ports, self.ports_of('u'))
+            self.assertEqual({'host1'}, self.hosts_of(ports))
         self.delete('u')
+
+    def hosts_of(self, ports):
+        """The hosts to which ports are bound."""
+        admin = rest.client(self.cloud.state)
+        return {admin.get('neutron', '/v2.0/ports/%s' % port)['port'][
+            'binding:host_id'] for port in ports}
 
     def act(self, server, action):
         self.nova.post('nova', '/v2.1/servers/%s/action' % server,

@@ -12,11 +12,13 @@
 
 """The conductor when Nova and the services around it do not do as hoped."""
 
+import datetime
 import threading
 import time
 
 import fixtures
 from keystoneauth1 import exceptions as ks_exc
+from nova.compute import rpcapi
 from nova.compute import task_states
 from nova import context as nova_context
 from nova import exception as nova_exception
@@ -303,6 +305,31 @@ class ConductorTest(base.CloudTestCase):
         server = self._busy_for_ever('deleting', task_states.DELETING)
         self.wait_for_status(server, None)
         self.wait_for_lease(server, 'RELEASED')
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        self.assert_no_leaks()
+
+    def test_delete_that_was_lost_is_asked_for_again(self):
+        """Its conductor died before it told the compute."""
+        self.useFixture(fixtures.MockPatch(
+            'nova_gpu_lease.conductor.expirer.DELETE_AGAIN',
+            datetime.timedelta(seconds=1)))
+        real, lost = rpcapi.ComputeAPI.terminate_instance, []
+
+        def lose_one(api, context, instance, bdms):
+            if not lost:
+                lost.append(instance.uuid)
+            else:
+                real(api, context, instance, bdms)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.compute.rpcapi.ComputeAPI.terminate_instance', lose_one))
+        server = self.create('gone', {'gpu_lease': '3s',
+                                      'gpu_lease_on_expiry': 'delete'})
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual([server], lost)
+        lease = db.lease_get(lease['id'])
+        self.assertEqual((1, 1), (lease.attempts, lease.outages))
+        self.assertIn('still deleting', lease.last_error)
         self.wait_for('free devices', lambda: self.free_devices() == 2)
         self.assert_no_leaks()
 
