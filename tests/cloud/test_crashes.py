@@ -27,7 +27,8 @@ START = failpoints.NAMES[_AT('queued'):_AT('due')]
 #: From the end of a lease to the end of its server.
 END = failpoints.NAMES[_AT('due'):]
 ON_COMPUTE = ('build-allowed', 'device-claimed', 'spawning',
-              'guest-started', 'build-ended', 'guest-off', 'snapshot-taken', 'guest-removed')
+              'guest-started', 'build-ended', 'guest-off',
+              'snapshot-taken', 'guest-removed')
 
 
 class CrashTest(base.CloudTestCase):
