@@ -30,9 +30,8 @@ cd "$(dirname "$0")/.."
 first=("$@")
 second=()
 if [ ${#first[@]} = 0 ]; then
-    first=(pep8 genconfig genpolicy docs py3 host functional
-           functional-eventlet)
-    second=(cloud soak)
+    first=(pep8 genconfig genpolicy docs py3 host functional)
+    second=(cloud soak functional-eventlet)
     # A taste of it; the whole is "tox -e soak".
     export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi
