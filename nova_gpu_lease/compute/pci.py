@@ -14,6 +14,7 @@
 """Nova's resource tracker, which takes care which devices servers get."""
 
 from nova.compute import resource_tracker
+from nova import objects
 from nova.objects import fields
 from oslo_log import log as logging
 
@@ -46,6 +47,31 @@ class ResourceTracker(resource_tracker.ResourceTracker):
             self.pci_tracker.stats = near.DeviceStats(
                 self.pci_tracker.stats, lambda: described())
         self._host_devices.check(self.pci_tracker.pci_devs.objects)
+        self._have_stale_rows_saved(context, compute_node)
+
+    def _have_stale_rows_saved(self, context, compute_node):
+        """Mark devices whose rows say what is over; Nova saves them next.
+
+        A row is written by a conductor. One that was slow, or was asked when
+        its answer was not waited for any more, may write last what came
+        first: who looks for a free device would never see this one again.
+        What is not saved yet is left alone.
+        """
+        rows = {row.id: row for row in
+                objects.PciDeviceList.get_by_compute_node(
+                    context, compute_node.id)}
+        for device in self.pci_tracker.pci_devs.objects:
+            row = rows.get(device.id if 'id' in device else None)
+            if row is None or device.obj_what_changed():
+                continue
+            stale = {name for name in ('status', 'instance_uuid')
+                     if getattr(row, name) != getattr(device, name)}
+            if stale:
+                LOG.warning('The row of device %(address)s says %(row)s, and '
+                            'not %(device)s; it is written again.',
+                            {'address': device.address, 'row': row.status,
+                             'device': device.status})
+                device._changed_fields |= stale
 
     def devices_of(self, server_id):
         """The PciDevices of this host that a server has, as a list."""

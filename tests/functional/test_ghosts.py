@@ -22,6 +22,8 @@ import uuid
 
 import fixtures
 from nova.compute import vm_states
+from nova import context as nova_context
+from nova import objects
 from oslo_utils import importutils
 
 from nova_gpu_lease.compute import timer
@@ -233,6 +235,32 @@ class GhostCases:
             self.conductor.manager.gpu_lease_reaper.give_back_late()
             self.assertEqual(
                 {}, self._get_allocations_by_server_uuid(server))
+
+    def test_row_of_a_device_that_was_written_late(self):
+        compute = self.computes['host1'].manager
+        context = nova_context.get_admin_context()
+        nova_context.set_target_cell(context, self.cell_mappings['cell1'])
+        device, = self.rows(context)
+        device.status, device.instance_uuid = 'allocated', str(uuid.uuid4())
+        device.save()
+        server = self.queued('waits')
+        compute.update_available_resource(context)
+        device, = self.rows(context)
+        self.assertEqual(('available', None),
+                         (device.status, device.instance_uuid))
+        db.wake()
+        self.wait_for_lease(server, 'ACTIVE')
+        # And a row that is right is left alone.
+        compute.update_available_resource(context)
+        device, = self.rows(context)
+        self.assertEqual(('allocated', server),
+                         (device.status, device.instance_uuid))
+
+    def rows(self, context):
+        """The PciDevices of the host, as they are in the database."""
+        node, = objects.ComputeNodeList.get_all_by_host(context, 'host1')
+        return list(objects.PciDeviceList.get_by_compute_node(
+            context, node.id))
 
     def hold_claim(self):
         return self.hold(
