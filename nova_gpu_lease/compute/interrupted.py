@@ -21,12 +21,13 @@ from nova.compute import task_states
 from nova.compute import vm_states
 from nova import objects
 
+from nova_gpu_lease.conductor import last_action
+
 #: Task states that only nova-compute sets, and those that whoever asks for it
 #: sets: the cast may still come.
 _SNAPSHOT = (task_states.SHELVING_IMAGE_PENDING_UPLOAD,
              task_states.SHELVING_IMAGE_UPLOADING)
 _ASKED = (task_states.SHELVING, task_states.SHELVING_OFFLOADING)
-_SHELVE = (instance_actions.SHELVE, instance_actions.SHELVE_OFFLOAD)
 
 
 def is_half_built(instance):
@@ -55,16 +56,13 @@ def is_half_shelved(instance):
 
 def _was_begun(instance):
     """Whether the last shelve of a server was begun, and not finished."""
-    # The newest comes first.
-    for action in objects.InstanceActionList.get_by_instance_uuid(
-            instance._context, instance.uuid):
-        if action.action in _SHELVE:
-            return any(
-                event.event.startswith('compute_shelve') and
-                event.finish_time is None for event in
-                objects.InstanceActionEventList.get_by_action(
-                    instance._context, action.id))
-    return False
+    action = last_action.find(
+        instance, instance_actions.SHELVE, instance_actions.SHELVE_OFFLOAD)
+    return action is not None and any(
+        event.event.startswith('compute_shelve') and
+        event.finish_time is None for event in
+        objects.InstanceActionEventList.get_by_action(
+            instance._context, action.id))
 
 
 def take_down(manager, context, instance):

@@ -57,10 +57,13 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         first: who looks for a free device would never see this one again.
         What is not saved yet is left alone.
         """
+        devices = self.pci_tracker.pci_devs.objects
+        if not devices:
+            return
         rows = {row.id: row for row in
                 objects.PciDeviceList.get_by_compute_node(
                     context, compute_node.id)}
-        for device in self.pci_tracker.pci_devs.objects:
+        for device in devices:
             row = rows.get(device.id if 'id' in device else None)
             if row is None or device.obj_what_changed():
                 continue

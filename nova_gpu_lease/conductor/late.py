@@ -22,7 +22,6 @@ import datetime
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
-from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import states
@@ -34,18 +33,13 @@ LOG = logging.getLogger(__name__)
 LATE = datetime.timedelta(minutes=10)
 
 
-def give_back(context, report_client):
-    """Delete allocations of servers that were to start, and did not.
+def give_back(context, report_client, lease):
+    """Delete the allocation of a server that was to start, and did not.
 
     :param context: an admin RequestContext.
     :param report_client: Nova's SchedulerReportClient.
-    :returns: an iterable of (lease, a function that looks after it).
+    :param lease: a models.Lease, of db.leases_taken_back().
     """
-    for lease in db.leases_taken_back(clock.now() - LATE):
-        yield lease, lambda lease=lease: _look(context, report_client, lease)
-
-
-def _look(context, report_client, lease):
     found = report_client.get_allocs_for_consumer(context, lease.server_id)
     # In this order: whoever claims from here on changes the generation of
     # the consumer, and keeps what he claimed.

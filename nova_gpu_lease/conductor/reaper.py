@@ -132,7 +132,7 @@ class Reaper:
                 db.lease_transition(lease, states.LEASE_QUEUED, self.host)
                 return
             self.unstarted.fail(context, request.kind, lease.server_id, fault)
-        if not records.is_placed(context, lease.server_id):
+        if fate != _FAILED or not records.is_placed(context, lease.server_id):
             self.unstarted.release(context, [lease.server_id])
         if fate == _DELETED:
             if lease.host and request.kind == states.KIND_CREATE:
@@ -277,14 +277,14 @@ class Reaper:
     def close_builds(self):
         """Close the leases of builds that failed, vanished or hang."""
         context = nova_context.get_admin_context()
-        late = clock.now() - datetime.timedelta(
+        since = clock.now() - datetime.timedelta(
             seconds=CONF.gpu_lease.build_timeout)
         for lease in db.leases_in([states.LEASE_BUILDING]):
             if lease.request.state != states.REQUEST_DISPATCHING:
                 with _each('lease', lease.uuid):
-                    self._close_build(context, lease, late)
+                    self._close_build(context, lease, since)
 
-    def _close_build(self, context, lease, late):
+    def _close_build(self, context, lease, since):
         if lease.request.kind == states.KIND_RESIZE:
             self._look_at_resize(context, lease)
             return
@@ -304,7 +304,7 @@ class Reaper:
             code, reason = 'build_failed', again.last_words(lease, reason)
             self.unstarted.fail(context, lease.request.kind,
                                 lease.server_id, reason)
-        elif fate == _INTERRUPTED or lease.updated_at < late:
+        elif fate == _INTERRUPTED or lease.updated_at < since:
             if fate != _IN_CELL and not self.unstarted.take_back(
                     context, lease.server_id):
                 return
@@ -367,11 +367,11 @@ class Reaper:
 
     def give_back_late(self):
         """Give back what was claimed for servers that did not start."""
-        for lease, look in late.give_back(
-                nova_context.get_admin_context(),
-                self.unstarted.task_mgr.report_client):
+        context = nova_context.get_admin_context()
+        client = self.unstarted.task_mgr.report_client
+        for lease in db.leases_taken_back(clock.now() - late.LATE):
             with _each('lease', lease.uuid):
-                look()
+                late.give_back(context, client, lease)
 
     def fail_lost(self):
         """Fail servers whose request was lost before it was queued."""

@@ -26,6 +26,8 @@ from nova import exception as nova_exception
 from nova import objects
 from oslo_log import log as logging
 
+from nova_gpu_lease.conductor import last_action
+
 LOG = logging.getLogger(__name__)
 
 #: The name of the event that a failed wait leaves in the action.
@@ -42,7 +44,7 @@ def free(instance, request_id):
     if (instance.vm_state != vm_states.SHELVED_OFFLOADED or
             instance.task_state != task_states.UNSHELVING):
         return
-    action = _last_unshelve(instance)
+    action = last_action.find(instance, instance_actions.UNSHELVE)
     if action is not None and action.request_id != request_id:
         return
     instance.task_state = None
@@ -63,7 +65,7 @@ def note_failure(instance, fault, host):
     :param fault: a NovaException that was raised.
     :param host: the name of this service's host.
     """
-    action = _last_unshelve(instance)
+    action = last_action.find(instance, instance_actions.UNSHELVE)
     if action is None:
         return
     # Nova finds the action by the id of the call.
@@ -74,13 +76,3 @@ def note_failure(instance, fault, host):
     objects.InstanceActionEvent.event_finish_with_failure(
         context, instance.uuid, EVENT, exc_val=fault.format_message(),
         exc_tb=fault.__traceback__, want_result=False)
-
-
-def _last_unshelve(instance):
-    """The newest action of this kind of a server, or None."""
-    # They come newest first.
-    for action in objects.InstanceActionList.get_by_instance_uuid(
-            instance._context, instance.uuid):
-        if action.action == instance_actions.UNSHELVE:
-            return action
-    return None

@@ -119,6 +119,19 @@ class ActionMixin:
                       self.lease(head)['reason'])
         return here[0], there, head
 
+    def assert_plan_adapts(self, server, there, head):
+        """The head waits until nobody is on host2 who was moved there.
+
+        The arguments are those of blocked(), once the first was moved.
+        """
+        self.assertEqual('QUEUED', self.lease(head)['status'])
+        self.api.delete_server(there)
+        self.wait_for_held(there, {})
+        self.assertEqual('QUEUED', self.lease(head)['status'])
+        self.api.delete_server(server)
+        self.wait_for_status(head, 'ACTIVE')
+        self.assertEqual('host2', self.host_of(head))
+
     def service(self, host, **values):
         """Change the compute service of a host."""
         service = self.admin_api.get_services(

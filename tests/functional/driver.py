@@ -88,22 +88,22 @@ class GPUDriver(fake.FakeDriver):
         if {instance.display_name, self._host} & self.fail_spawn:
             raise exception.InstanceDeployFailure(
                 reason='the guest did not start')
-        if instance.display_name in self.die_before:
-            self.die_before.remove(instance.display_name)
-            raise Died()
+        self._die(self.die_before, instance)
         self.guests[instance.display_name] = [
             device.address for device in instance.get_pci_devices()]
         super().spawn(context, instance, *args, **kwargs)
-        if instance.display_name in self.die_after:
-            self.die_after.remove(instance.display_name)
-            raise Died()
+        self._die(self.die_after, instance)
 
     def snapshot(self, context, instance, *args, **kwargs):
         if instance.display_name in self.fail_snapshot:
             raise exception.ImageNotAuthorized(image_id='snapshot')
         super().snapshot(context, instance, *args, **kwargs)
-        if instance.display_name in self.die_snapshot:
-            self.die_snapshot.remove(instance.display_name)
+        self._die(self.die_snapshot, instance)
+
+    @staticmethod
+    def _die(names, instance):
+        if instance.display_name in names:
+            names.remove(instance.display_name)
             raise Died()
 
 
