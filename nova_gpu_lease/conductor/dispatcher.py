@@ -28,6 +28,7 @@ from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conductor import planning
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import reaper
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import shares
 from nova_gpu_lease.conductor import unstarted
 from nova_gpu_lease.conf import CONF
@@ -107,17 +108,21 @@ class Dispatcher:
                 planner.Plan({}, {}, {}), db.leases_preempting(),
                 clock.now())
             return False
-        plan, hosts = self._plan(context, waiting)
+        plan, parts, hosts = self._plan(context, waiting)
         if any(request.id not in failed
                for request in db.requests_with_failed_builds()):
             # It freed the devices that were seen, and comes before those who
             # would take them.
             return True
-        by_uuid = {request.uuid: request for request in waiting}
-        for uuid, nodes in plan.starts.items():
-            if not still_ours():
-                return False
-            self._start(context, by_uuid[uuid], nodes, hosts)
+        for request in waiting:
+            for name, leases in parts[request.uuid].items():
+                if name not in plan.starts:
+                    continue
+                if not still_ours():
+                    return False
+                self._start(context, request,
+                            {lease.server_id for lease in leases},
+                            plan.starts[name], hosts)
         # Nobody starts later for it.
         planning.save(waiting, plan)
         # What was started may have left room, or failed and given it back.
@@ -126,11 +131,16 @@ class Dispatcher:
     def _plan(self, context, waiting):
         """Decide who starts, and write why the others wait.
 
-        :returns: a tuple of a Plan and {node uuid: name of its host}.
+        :returns: a tuple of a Plan, the parts of the requests as
+            planning.parts(), and {node uuid: name of its host}.
         """
         leases = db.leases_of_requests([request.id for request in waiting])
+        # Only what was sent to a host before can be in a cell.
+        parts = planning.parts(waiting, leases, records.cells_of(context, [
+            lease.server_id for each in leases.values() if len(each) > 1
+            for lease in each if lease.node_uuid]))
         survey = self.scheduler.survey(
-            context, planning.questions(waiting, leases))
+            context, planning.questions(waiting, parts))
         over_quota = self.quota.review(context, waiting)
         self._over_quota = bool(over_quota)
         now = clock.now()
@@ -141,13 +151,14 @@ class Dispatcher:
         nodes = {uuid: planner.Node.from_dict(node)
                  for uuid, node in survey['nodes'].items()}
         plan = planner.plan(
-            planning.queue(waiting, leases, survey, over_quota, now), nodes,
+            planning.queue(waiting, parts, survey, over_quota, now), nodes,
             planning.running(survey['nodes'], held, now), now.timestamp(),
             planning.policy(), planning.promises(waiting),
             self.shares.factors(now))
         db.plan_save(plan.reservations)
         planning.save_preemptions(plan, held, now)
-        return plan, {uuid: node.host for uuid, node in nodes.items()}
+        return plan, parts, {
+            uuid: node.host for uuid, node in nodes.items()}
 
     def _note_hosts(self, nodes, now):
         """Remember what makes another look worthwhile without an event."""
@@ -186,13 +197,11 @@ class Dispatcher:
         since = self._hopeless.setdefault(request.uuid, now)
         return (now - request.queued_at < NEW or now - since >= STANDS)
 
-    def _start(self, context, request, nodes, hosts):
-        leases = self._waiting_leases(request)
-        if len(leases) != len(nodes):
-            # Deleted servers; or a change that was broken off.
-            db.request_set(request, num_servers=len(leases))
-            return
-        if not self._within_quota(context, request):
+    def _start(self, context, request, servers, nodes, hosts):
+        # Fewer than planned where some were deleted meanwhile.
+        leases = [lease for lease in self._waiting_leases(request)
+                  if lease.server_id in servers]
+        if not leases or not self._within_quota(context, request):
             return
         now = clock.now()
         planned = {
@@ -241,12 +250,13 @@ class Dispatcher:
         return True
 
     def _prepare(self, request, server_ids, nodes):
-        request = reaper.still_begun(request)
         generations = {lease.server_id: lease.generation
                        for lease in db.leases_of(request.id)}
         tenant = self.creds.context_for(request)
         cast = payload.load(tenant, request)
         self.builder.check(tenant, request.kind, server_ids, cast)
+        # What another one claimed meanwhile would be given back.
+        reaper.still_begun(request)
         return self.builder.prepare(
             tenant, request.kind, {server_id: generations[server_id]
                                    for server_id in server_ids},

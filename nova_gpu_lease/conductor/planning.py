@@ -64,75 +64,95 @@ def policy():
         preempt_grace=conf.preemption_grace + conf.turnover)
 
 
-def questions(waiting, leases):
-    """What the survey is asked: one entry a request.
+def parts(waiting, leases, cells):
+    """Which servers of each request start together: as a rule all of them.
+
+    Those that are tried again are in a cell already, and stay there: each
+    cell has its part of the request then, which is planned by itself.
 
     :param waiting: the rows of the queue.
     :param leases: {request id: its leases}.
+    :param cells: {server id: id of its cell}; all others are in none.
+    :returns: {request uuid: {name of the part: its waiting leases}}. The
+        first part is named as its request.
     """
-    result = []
+    result = {}
     for request in waiting:
-        servers = [lease.server_id for lease in leases[request.id]
-                   if lease.state == states.LEASE_QUEUED]
-        if servers:
-            result.append({
-                'uuid': request.uuid, 'kind': request.kind,
-                'server_id': servers[0], 'num_servers': len(servers),
-                **(request.destination or {})})
+        by_cell = {}
+        for lease in leases[request.id]:
+            if lease.state == states.LEASE_QUEUED:
+                by_cell.setdefault(
+                    cells.get(lease.server_id), []).append(lease)
+        result[request.uuid] = {
+            '%s/%d' % (request.uuid, number) if number else request.uuid: part
+            for number, part in enumerate(by_cell.values())}
     return result
 
 
-def queue(waiting, leases, survey, over_quota, now):
+def questions(waiting, parts):
+    """What the survey is asked: one entry a part of a request.
+
+    :param waiting: the rows of the queue.
+    :param parts: what parts() returned for them.
+    """
+    return [{'uuid': name, 'kind': request.kind,
+             'server_id': leases[0].server_id, 'num_servers': len(leases),
+             **(request.destination or {})}
+            for request in waiting
+            for name, leases in parts[request.uuid].items()]
+
+
+def queue(waiting, parts, survey, over_quota, now):
     """The planner's queue.
 
     :param waiting: the rows of the queue, in its order.
-    :param leases: {request id: its leases}.
-    :param survey: the survey's answer; requests without one are left out.
+    :param parts: what parts() returned for them.
+    :param survey: the survey's answer; parts without one are left out.
     :param over_quota: {request uuid: reason}.
     :param now: the time, aware UTC.
-    :returns: a list of Waiting.
+    :returns: a list of Waiting, named as the parts.
     """
     result = []
     age = 0
     promised = set()
     for request in waiting:
-        answer = survey['requests'].get(request.uuid)
         if request.resumes is None:
             # The clocks of the conductors that queued them may differ; the
             # numbers of the rows do not.
             age = max(age, request.queued_at.timestamp())
-        if answer is not None:
-            # A start that failed is tried again before those that wait; one
-            # that was let past a promise has no such right.
-            first = request.priority not in promised
-            result.append(_waiting(
-                request, leases[request.id], answer,
-                request.queued_at.timestamp() if request.resumes else age,
-                over_quota.get(request.uuid), first, now))
+        # A start that failed is tried again before those that wait; one that
+        # was let past a promise has no such right.
+        first = request.priority not in promised
+        for name, leases in parts[request.uuid].items():
+            answer = survey['requests'].get(name)
+            if answer is not None:
+                result.append(_waiting(
+                    name, request, leases, answer,
+                    request.queued_at.timestamp() if request.resumes else age,
+                    over_quota.get(request.uuid), first, now))
         if request.promise:
             promised.add(request.priority)
     return result
 
 
-def _waiting(request, leases, answer, age, over_quota, first, now):
-    queued = [lease for lease in leases if lease.state == states.LEASE_QUEUED]
-    failed = request.attempts or any(lease.build_attempts for lease in queued)
+def _waiting(name, request, leases, answer, age, over_quota, first, now):
+    failed = request.attempts or any(lease.build_attempts for lease in leases)
     held = (request.next_attempt_at is not None and
             request.next_attempt_at > now)
     known = class_of(request.priority)
     return planner.Waiting(
-        uuid=request.uuid, num_servers=request.num_servers,
+        uuid=name, num_servers=len(leases),
         devices=request.devices, fits=answer['fits'],
         after=answer.get('after'), amounts=answer.get('amounts'),
         together=answer.get('together', False), held=held,
         missing=answer.get('reason') or None,
         stuck=held and request.attempts >= STUCK,
-        avoid=frozenset(lease.node_uuid for lease in queued
+        avoid=frozenset(lease.node_uuid for lease in leases
                         if lease.build_attempts),
         over_quota=over_quota,
         # From now to when the next one runs on its devices: it is built, and
         # after it somebody else is.
-        duration=max((lease.duration for lease in queued), default=0) +
+        duration=max(lease.duration for lease in leases) +
         2 * CONF.gpu_lease.turnover,
         priority=known.weight * RANKS + bool(first and failed),
         preemptible=known.preemptible, project=request.project_id,

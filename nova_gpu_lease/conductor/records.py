@@ -49,6 +49,20 @@ def find_instance(context, server_id, attrs=None):
         expected_attrs=attrs)
 
 
+def cells_of(context, server_ids):
+    """The ids of the cells of servers; those in no cell are left out.
+
+    :param context: an admin RequestContext.
+    :param server_ids: UUIDs of servers.
+    :returns: {server id: id of its CellMapping}.
+    """
+    if not server_ids:
+        return {}
+    return {mapping.instance_uuid: mapping.cell_mapping.id for mapping in
+            objects.InstanceMappingList.get_by_instance_uuids(
+                context, server_ids) if mapping.cell_mapping}
+
+
 def cell_context(context, cell):
     """A copy of a context that reads and writes the database of a cell."""
     targeted = copy.copy(context)

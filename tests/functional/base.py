@@ -24,6 +24,7 @@ from nova import service
 
 from nova_gpu_lease.api import paste
 from nova_gpu_lease.conf import CONF
+from nova_gpu_lease.db import api as db
 from tests import fixtures as lease_fixtures
 from tests.functional import driver
 from tests.functional import nova_fixtures
@@ -252,6 +253,21 @@ class CloudMixin:
     def queue(self, query='', api=None):
         return (api or self.api).api_get(
             '/os-gpu-leases/queue%s' % query).body['gpu_queue']
+
+    def look(self):
+        """Have the dispatcher look at the queue, and wait until it did."""
+        dispatcher = self.conductor.manager.gpu_lease_dispatcher
+        real, done = dispatcher.run, threading.Event()
+
+        def run(still_ours):
+            try:
+                return real(still_ours)
+            finally:
+                done.set()
+
+        with fixtures.MockPatchObject(dispatcher, 'run', run):
+            db.wake()
+            self.assertTrue(done.wait(TIMEOUT))
 
     def waiting(self):
         """The names of the servers of each waiting request, in order."""

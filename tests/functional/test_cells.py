@@ -16,12 +16,17 @@ One process has one configuration, so that both cells share a conductor here;
 ``tests/cloud/test_cells.py`` has conductors of cells without an API database.
 """
 
+import threading
+
+import fixtures
 from nova.compute import vm_states
 from nova import context as nova_context
+from nova import exception as nova_exception
 from nova import objects
 
 from nova_gpu_lease.conductor import leases
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import failpoints
 from nova_gpu_lease import states
 from tests.functional import base
 
@@ -71,6 +76,33 @@ class CellsTest(base.CloudTestCase):
             self.wait_for_lease(server, 'ACTIVE')
         self.assertEqual({'cell1', 'cell2'},
                          {self.cell_of(server) for server in servers})
+
+    def test_gang_that_fails_starts_again_in_both_cells(self):
+        self.virt.driver.fail_spawn.update(self.GPUS)
+        with self.virt.hold('host1'), self.virt.hold('host2'):
+            gang = self.create_gang('gang', 2)
+            self.wait_for('both builds',
+                          lambda: len(self.virt.driver.holds) == 2)
+            for host in self.GPUS:
+                self.set_service(host, 'disabled')
+        for server in gang:
+            self.wait_for_lease(server, 'QUEUED')
+        self.virt.driver.fail_spawn.clear()
+        in_cell = {self.cell_of(server): server for server in gang}
+        # Neither waits for the host of the other one.
+        for host in ('host2', 'host1'):
+            self.set_service(host, 'enabled')
+            server = in_cell.pop(self.CELLS[host])
+            self.wait_for_lease(server, 'ACTIVE')
+            self.assertEqual(host, self.host_of(server))
+            for other in in_cell.values():
+                self.wait_for_lease(other, 'QUEUED')
+        self.assert_no_leaks()
+
+    def set_service(self, host, status):
+        service, = self.admin_api.get_services(
+            binary='nova-compute', host=host)
+        self.admin_api.put_service(service['id'], {'status': status})
 
     def test_leases_of_both_cells_end(self):
         kept = self.leased(['one', 'two'], '6s')
@@ -137,3 +169,34 @@ class CellsTest(base.CloudTestCase):
         self.assertFalse(endpoint.build_allowed(context, server, 'host1'))
         answer = endpoint.lease_due(context, lease.uuid, lease.generation)
         self.assertEqual(states.LEASE_EXPIRING, answer['state'])
+
+    def test_conductor_of_a_cell_where_a_server_is_not_yet(self):
+        claimed, goes_on = threading.Event(), threading.Event()
+        self.addCleanup(goes_on.set)
+
+        def hit(name):
+            if name == 'claimed':
+                claimed.set()
+                goes_on.wait(base.TIMEOUT)
+
+        self.useFixture(fixtures.MockPatchObject(failpoints, 'hit', hit))
+        server = self.create('one')
+        self.assertTrue(claimed.wait(base.TIMEOUT))
+        host = db.lease_current(server).host
+        endpoint = leases.LeaseEndpoint('cell-conductor')
+        with fixtures.MockPatchObject(
+                leases.worker, 'dispatches', lambda: False), \
+                fixtures.MockPatchObject(
+                    leases.records, 'find_instance', self.not_here):
+            found = endpoint.sync_host(
+                nova_context.get_admin_context(), host, [], True)
+        self.assertEqual([(server, states.LEASE_BUILDING)],
+                         [(each['server_id'], each['state'])
+                          for each in found])
+        goes_on.set()
+        self.wait_for_lease(server, 'ACTIVE')
+
+    @staticmethod
+    def not_here(context, server_id, attrs=None):
+        """What the database of a cell says of a server that is not in it."""
+        raise nova_exception.InstanceNotFound(instance_id=server_id)

@@ -18,6 +18,7 @@ All timers are an hour long here: what starts was woken by what happened.
 import contextlib
 import threading
 import time
+import types
 import uuid
 
 import fixtures
@@ -60,22 +61,6 @@ class GhostCases:
         """It starts at its first try, and does not wait for a timer."""
         self.wait_for_lease(server, status, SOON)
         self.assertEqual(0, db.lease_get(server).request.attempts)
-
-    def look(self):
-        """Have the dispatcher look at the queue, and wait until it did."""
-        dispatcher = self.conductor.manager.gpu_lease_dispatcher
-        real, begun, done = dispatcher.run, [], threading.Event()
-
-        def run(still_ours):
-            begun.append(None)
-            try:
-                return real(still_ours)
-            finally:
-                done.set()
-
-        with fixtures.MockPatchObject(dispatcher, 'run', run):
-            db.wake()
-            self.assertTrue(done.wait(base.TIMEOUT))
 
     @contextlib.contextmanager
     def hold(self, method, applies):
@@ -133,6 +118,16 @@ class GhostCases:
             self.waits_in_between(after)
         self.assert_starts_soon(after)
         self.assert_no_leaks()
+
+    def test_offload_is_not_found_out_by_a_timer(self):
+        self.flags(shelved_offload_time=0)
+        first = self.running('first')
+        after = self.queued('after')
+        lease_timer = self.computes['host1'].manager._lease_timer
+        lease_timer._conf = types.SimpleNamespace(
+            poll_interval=3600, sync_interval=3600)
+        self.api.post_server_action(first, {'shelve': None})
+        self.assert_starts_soon(after, 'BUILDING')
 
     def test_expiry_frees_the_tracker_last(self):
         first = self.running('first', {'gpu_lease': '2s'})

@@ -86,8 +86,10 @@ class TrustTest(base.CloudTestCase):
     def test_request_without_a_token_waits_for_its_trust(self):
         server = self.create('one')
         self.assertTrue(self.keystone.asked.wait(base.TIMEOUT))
-        db.wake()
-        self.wait_for_lease(server, 'QUEUED')
+        self.look()
+        self.assertEqual('QUEUED', self.lease(server)['status'])
         self.assertEqual([], self.virt.driver.spawns)
+        # Nor is that a try which failed.
+        self.assertEqual(0, db.lease_current(server).request.attempts)
         self.keystone.answers.set()
         self.wait_for_status(server, 'ACTIVE')

@@ -37,16 +37,17 @@ class PlanningTestCase(base.TestCase):
 
 class QueueTest(PlanningTestCase):
 
-    def ask(self, over_quota=None, **answer):
+    def ask(self, over_quota=None, cells=None, **answer):
         waiting = api.requests_in(['QUEUED'])
-        leases = api.leases_of_requests([each.id for each in waiting])
-        self.questions = planning.questions(waiting, leases)
+        parts = planning.parts(waiting, api.leases_of_requests(
+            [each.id for each in waiting]), cells or {})
+        self.questions = planning.questions(waiting, parts)
         answer = {'fits': {'n': 1}, 'after': {'n': 2}, 'amounts': {'VCPU': 1},
                   'together': True, 'reason': '', 'never': None, **answer}
         return planning.queue(
-            waiting, leases,
-            {'requests': {each.uuid: answer for each in waiting
-                          if each.kind != 'resize'}},
+            waiting, parts,
+            {'requests': {each['uuid']: answer for each in self.questions
+                          if each['kind'] != 'resize'}},
             over_quota or {}, NOW)
 
     def test_request(self):
@@ -61,6 +62,19 @@ class QueueTest(PlanningTestCase):
         self.assertEqual([{'uuid': request.uuid, 'kind': 'create',
                            'server_id': 'a', 'num_servers': 2, 'host': 'h'}],
                          self.questions)
+
+    def test_servers_that_are_tried_again_start_with_those_of_their_cell(self):
+        request = self.queue('a', 'b', 'c', 'd', attempts=1)
+        waiting = self.ask(cells={'b': 2, 'd': 2, 'c': 1})
+        other, third = request.uuid + '/1', request.uuid + '/2'
+        self.assertEqual(
+            [(request.uuid, 'a', 1), (other, 'b', 2), (third, 'c', 1)],
+            [(each['uuid'], each['server_id'], each['num_servers'])
+             for each in self.questions])
+        self.assertEqual(
+            [(request.uuid, 1, 1), (other, 2, 1), (third, 1, 1)],
+            [(each.uuid, each.num_servers, each.priority)
+             for each in waiting])
 
     def test_classes(self):
         for name in ('spare', 'gone'):

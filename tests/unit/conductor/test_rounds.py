@@ -52,6 +52,7 @@ class RoundsTest(test_planning.PlanningTestCase):
         self.clock.now += base.seconds(after)
         waiting = api.requests_in([states.REQUEST_QUEUED])
         leases = api.leases_of_requests([each.id for each in waiting])
+        parts = planning.parts(waiting, leases, {})
         nodes = {'node': {
             'host': 'host', 'room': {}, 'promised': [],
             'pools': [{'key': 'gpu', 'total': 2, 'aliases': ['gpu'],
@@ -64,7 +65,7 @@ class RoundsTest(test_planning.PlanningTestCase):
             each.uuid: answer for each in waiting}}
         held = api.leases_held()
         plan = planner.plan(
-            planning.queue(waiting, leases, survey, {}, self.clock.now),
+            planning.queue(waiting, parts, survey, {}, self.clock.now),
             {uuid: planner.Node.from_dict(node)
              for uuid, node in nodes.items()},
             planning.running(nodes, held, self.clock.now),
