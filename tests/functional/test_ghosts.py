@@ -18,7 +18,6 @@ All timers are an hour long here: what starts was woken by what happened.
 import contextlib
 import threading
 import time
-import types
 import uuid
 
 import fixtures
@@ -28,12 +27,22 @@ from nova import objects
 from oslo_utils import importutils
 
 from nova_gpu_lease.compute import timer
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from tests.functional import base
 from tests.functional import nova_fixtures
 
 #: Seconds in which a freed device is taken; far less than any timer.
 SOON = 10
+
+
+class _SlowTimer:
+    """[gpu_lease], for a nova-compute that never looks by itself."""
+
+    poll_interval = 3600
+
+    def __getattr__(self, name):
+        return getattr(CONF.gpu_lease, name)
 
 
 class GhostCases:
@@ -110,6 +119,8 @@ class GhostCases:
         self.flags(shelved_offload_time=0)
         first = self.running('first')
         after = self.queued('after')
+        # What is freed here is told at once, and not found out later.
+        self.computes['host1'].manager._lease_timer._conf = _SlowTimer()
         with self.hold_offload(first) as reached:
             self.api.post_server_action(first, {'shelve': None})
             self.assertTrue(reached.wait(base.TIMEOUT))
@@ -118,16 +129,6 @@ class GhostCases:
             self.waits_in_between(after)
         self.assert_starts_soon(after)
         self.assert_no_leaks()
-
-    def test_offload_is_not_found_out_by_a_timer(self):
-        self.flags(shelved_offload_time=0)
-        first = self.running('first')
-        after = self.queued('after')
-        lease_timer = self.computes['host1'].manager._lease_timer
-        lease_timer._conf = types.SimpleNamespace(
-            poll_interval=3600, sync_interval=3600)
-        self.api.post_server_action(first, {'shelve': None})
-        self.assert_starts_soon(after, 'BUILDING')
 
     def test_expiry_frees_the_tracker_last(self):
         first = self.running('first', {'gpu_lease': '2s'})
