@@ -38,7 +38,7 @@ NAMES = (
     # nova-conductor
     'build-told',
     # nova-conductor, at the end
-    'due', 'expiring', 'end-begun', 'end-asked',
+    'due', 'expiring', 'end-begun', 'end-cast', 'end-asked',
     # nova-compute: what the driver of the devcloud does for it
     'guest-off', 'snapshot-taken', 'guest-removed',
     # nova-conductor

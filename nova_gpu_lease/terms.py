@@ -84,15 +84,16 @@ def is_gpu_flavor(extra_specs, conf):
     return bool(devices)
 
 
-def resolve(hints, extra_specs, conf, gone_priority=False):
+def resolve(hints, extra_specs, conf, strict=True):
     """The terms of the lease of one server.
 
     :param hints: the server's scheduler hints: a dict of str to str, int or a
         list of one of them (Nova stores lists); other hints are ignored.
     :param extra_specs: the flavor's extra specs, a dict of str.
     :param conf: the [gpu_lease] group of options.
-    :param gone_priority: whether a priority class that is not defined stands
-        for the default one: for a server that was created while it was.
+    :param strict: False for a server that was created when other limits and
+        priority classes were configured: what is longer than allowed by now
+        is cut to that, and the default class stands for one that is gone.
     :returns: a Terms, or None for a server without a lease.
     :raises: exception.InvalidHint, InvalidExtraSpec, LeaseRequired,
         InvalidPriorities
@@ -106,7 +107,7 @@ def resolve(hints, extra_specs, conf, gone_priority=False):
                 PCI_ALIAS_SPEC)
         return None
 
-    length = _duration(hints, extra_specs, conf)
+    length = _duration(hints, extra_specs, conf, strict)
     if length is None:
         for hint, value in hints.items():
             raise exception.InvalidHint(
@@ -122,8 +123,8 @@ def resolve(hints, extra_specs, conf, gone_priority=False):
         max_duration=longest(extra_specs, conf),
         on_expiry=_choice(hints, HINT_ON_EXPIRY, extra_specs, SPEC_ON_EXPIRY,
                           states.ON_EXPIRY, conf.on_expiry),
-        wait=_wait(hints, conf),
-        priority=_priority(hints, extra_specs, conf, gone_priority),
+        wait=_wait(hints, conf, strict),
+        priority=_priority(hints, extra_specs, conf, strict),
         auto_extend=_auto_extend(hints))
 
 
@@ -191,16 +192,23 @@ def end_when_off(extra_specs, conf):
     return conf.end_when_off if own is None else own
 
 
-def _duration(hints, extra_specs, conf):
+def _limited(hints, hint, limit, strict, what):
+    """The seconds of a hint, which may not be more than a limit."""
+    length = _parse_hint(hint, hints[hint])
+    if limit is None or length <= limit:
+        return length
+    if strict:
+        raise exception.InvalidHint(
+            hint=hint, value=hints[hint],
+            reason='%s is %s.' % (what, duration.format(limit)))
+    return limit
+
+
+def _duration(hints, extra_specs, conf, strict):
     limit = longest(extra_specs, conf)
     if HINT in hints:
-        length = _parse_hint(HINT, hints[HINT])
-        if limit is not None and length > limit:
-            raise exception.InvalidHint(
-                hint=HINT, value=hints[HINT],
-                reason='the longest lease with this flavor is %s.' %
-                duration.format(limit))
-        return length
+        return _limited(hints, HINT, limit, strict,
+                        'the longest lease with this flavor')
     required = extra_specs.get(SPEC_REQUIRED, 'false')
     try:
         required = strutils.bool_from_string(required, strict=True)
@@ -233,28 +241,23 @@ def _choice(hints, hint, extra_specs, key, accepted, default):
     return default
 
 
-def _priority(hints, extra_specs, conf, gone_priority):
+def _priority(hints, extra_specs, conf, strict):
     classes = priorities.parse(conf.priorities)
     default = priorities.default(classes).name
     try:
         return _choice(hints, HINT_PRIORITY, extra_specs, SPEC_PRIORITY,
                        tuple(classes), default)
     except exception.InvalidInput:
-        if gone_priority:
-            return default
-        raise
+        if strict:
+            raise
+        return default
 
 
-def _wait(hints, conf):
+def _wait(hints, conf, strict):
     if HINT_WAIT not in hints:
         return conf.max_wait
-    wait = _parse_hint(HINT_WAIT, hints[HINT_WAIT])
-    if conf.max_wait is not None and wait > conf.max_wait:
-        raise exception.InvalidHint(
-            hint=HINT_WAIT, value=hints[HINT_WAIT],
-            reason='the longest wait is %s.' %
-            duration.format(conf.max_wait))
-    return wait
+    return _limited(hints, HINT_WAIT, conf.max_wait, strict,
+                    'the longest wait')
 
 
 def _auto_extend(hints):

@@ -58,11 +58,7 @@ def _was_begun(instance):
     """Whether the last shelve of a server was begun, and not finished."""
     action = last_action.find(
         instance, instance_actions.SHELVE, instance_actions.SHELVE_OFFLOAD)
-    return action is not None and any(
-        event.event.startswith('compute_shelve') and
-        event.finish_time is None for event in
-        objects.InstanceActionEventList.get_by_action(
-            instance._context, action.id))
+    return action is not None and last_action.is_under_way(instance, action)
 
 
 def take_down(manager, context, instance):

@@ -42,7 +42,7 @@ def terms_of(spec, flavor=None):
         return terms.resolve(
             spec.scheduler_hints if 'scheduler_hints' in spec else {},
             (flavor or spec.flavor).extra_specs, CONF.gpu_lease,
-            gone_priority=True)
+            strict=False)
     except exception.InvalidInput as exc:
         # nova-api lets none of these through; its configuration differs, or
         # a flavor was changed while the server was shelved.

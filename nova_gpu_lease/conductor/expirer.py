@@ -23,6 +23,7 @@ import datetime
 
 from keystoneauth1 import exceptions as ks_exc
 from nova.compute import api as compute_api
+from nova.compute import rpcapi as compute_rpcapi
 from nova.compute import task_states
 from nova.compute import vm_states
 from nova import context as nova_context
@@ -32,6 +33,7 @@ from oslo_utils import excutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import endings
+from nova_gpu_lease.conductor import orders
 from nova_gpu_lease.conductor import preemption
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
@@ -57,12 +59,18 @@ _QUICK = (task_states.DELETING, task_states.POWERING_OFF,
           task_states.REBOOTING_HARD, task_states.REBOOT_PENDING_HARD,
           task_states.REBOOT_STARTED_HARD, task_states.PAUSING,
           task_states.UNPAUSING, task_states.SUSPENDING,
-          task_states.RESUMING)
-#: After so long a server is told once more that it is to be deleted. Who was
-#: told before may have died with it; who has not does no harm by it.
-DELETE_AGAIN = datetime.timedelta(seconds=60)
+          task_states.RESUMING, task_states.UNRESCUING)
+#: After so long an order that nobody has begun is held for lost.
+LOST = datetime.timedelta(seconds=20)
 #: After so many tries a snapshot is held for broken off, and not for slow.
 SLOW = 4
+
+
+class _ComputeRPC(compute_rpcapi.ComputeAPI):
+
+    def shelve_instance(self, *args, **kwargs):
+        failpoints.hit('end-cast')
+        return super().shelve_instance(*args, **kwargs)
 
 
 class Expirer:
@@ -76,6 +84,7 @@ class Expirer:
         self.standin = standin.StandIn(creds)
         self.host = host
         self.compute_api = compute_api.API()
+        self.compute_api.compute_rpcapi = _ComputeRPC()
         self._overdue = 0
 
     def run(self, still_ours):
@@ -185,16 +194,20 @@ class Expirer:
                 reason_code=endings.BUSY,
                 reason='The lease ended while the server was busy: %s.' %
                 instance.task_state)
-        elif clock.now() - began > _patience(instance):
-            self._failed(lease, 'the server is still %s' %
-                         instance.task_state,
-                         outage=instance.task_state == task_states.DELETING)
-            if (instance.task_state in _QUICK or
-                    (instance.task_state in _SHELVING and
-                     tries.failures(lease) + 1 >= SLOW)):
-                self._free(lease, instance)
-            return False
-        return True
+            return True
+        waited = clock.now() - began
+        timeout = datetime.timedelta(seconds=CONF.gpu_lease.expiry_timeout)
+        is_lost = waited > min(LOST, timeout) and orders.is_lost(instance)
+        if waited <= timeout and not is_lost:
+            return True
+        self._failed(lease, 'the server is still %s' % instance.task_state,
+                     outage=is_lost or
+                     instance.task_state == task_states.DELETING)
+        if (is_lost or instance.task_state in _QUICK or
+                (instance.task_state in _SHELVING and
+                 tries.failures(lease) + 1 >= SLOW)):
+            self._free(lease, instance)
+        return False
 
     def _free(self, lease, instance):
         """Take a server from a task that nobody does any more.
@@ -323,14 +336,6 @@ class Expirer:
                   'Shelve or delete the server by hand.', values['reason'],
                   instance_uuid=lease.server_id)
         db.lease_transition(lease, states.LEASE_ERROR, self.host, **values)
-
-
-def _patience(instance):
-    """For how long a busy server is waited for."""
-    timeout = datetime.timedelta(seconds=CONF.gpu_lease.expiry_timeout)
-    if instance.task_state == task_states.DELETING:
-        return min(timeout, DELETE_AGAIN)
-    return timeout
 
 
 def _is_outage(reason, last_error):

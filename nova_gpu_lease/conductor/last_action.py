@@ -28,3 +28,15 @@ def find(instance, *names):
         if action.action in names:
             return action
     return None
+
+
+def is_under_way(instance, action):
+    """Whether a nova-compute has begun an action, and not finished it.
+
+    :param instance: as for find().
+    :param action: what that returned.
+    """
+    return any(
+        event.event.startswith('compute_') and event.finish_time is None
+        for event in objects.InstanceActionEventList.get_by_action(
+            instance._context, action.id))

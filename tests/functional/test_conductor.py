@@ -28,6 +28,7 @@ from oslo_db import exception as db_exception
 from oslo_utils import importutils
 
 from nova_gpu_lease.conductor import builder
+from nova_gpu_lease.conductor import expirer
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
@@ -365,21 +366,79 @@ class ConductorTest(base.CloudTestCase):
         self.wait_for('free devices', lambda: self.free_devices() == 2)
         self.assert_no_leaks()
 
-    def test_delete_that_was_lost_is_asked_for_again(self):
-        """Its conductor died before it told the compute."""
-        self.useFixture(fixtures.MockPatch(
-            'nova_gpu_lease.conductor.expirer.DELETE_AGAIN',
-            datetime.timedelta(seconds=1)))
-        real, lost = rpcapi.ComputeAPI.terminate_instance, []
+    def _lose_one(self, order):
+        """Have an order to a compute lost: the conductor died before.
 
-        def lose_one(api, context, instance, bdms):
+        :returns: a list of the server whose order was.
+        """
+        self.useFixture(fixtures.MockPatchObject(
+            expirer, 'LOST', datetime.timedelta(seconds=1)))
+        real, lost = getattr(rpcapi.ComputeAPI, order), []
+
+        def lose_one(api, context, instance, *args, **kwargs):
             if not lost:
                 lost.append(instance.uuid)
             else:
-                real(api, context, instance, bdms)
+                real(api, context, instance, *args, **kwargs)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'nova.compute.rpcapi.ComputeAPI.terminate_instance', lose_one))
+            'nova.compute.rpcapi.ComputeAPI.%s' % order, lose_one))
+        return lost
+
+    def test_shelve_that_was_lost_is_asked_for_again(self):
+        # It is no try after which the work could be given up.
+        self.flags(expiry_attempts=1, on_expiry_fallback='delete',
+                   group='gpu_lease')
+        lost = self._lose_one('shelve_instance')
+        server = self.create('kept', {'gpu_lease': '3s'})
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual([server], lost)
+        self.assertEqual('shelved', lease['end_action'])
+        lease = db.lease_get(lease['id'])
+        self.assertEqual((1, 1), (lease.attempts, lease.outages))
+        self.assertIn('still shelving', lease.last_error)
+        self.wait_for('free devices', lambda: self.free_devices() == 2)
+        self.assert_no_leaks()
+
+    def test_offload_that_was_lost_is_asked_for_again(self):
+        lost = self._lose_one('shelve_offload_instance')
+        server = self.create('shelved', {'gpu_lease': '6s'})
+        self.wait_for_lease(server, 'ACTIVE')
+        # Nova is not told to offload: that is left to the end of the lease.
+        self.api.post_server_action(server, {'shelve': None})
+        self.wait_for_status(server, 'SHELVED')
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual([server], lost)
+        lease = db.lease_get(lease['id'])
+        self.assertEqual((1, 1), (lease.attempts, lease.outages))
+        self.assert_no_leaks()
+
+    def test_order_that_is_being_done_is_not_lost(self):
+        self.useFixture(fixtures.MockPatchObject(
+            expirer, 'LOST', datetime.timedelta(seconds=1)))
+        snapshot = self.virt.driver.snapshot
+
+        def slow(*args, **kwargs):
+            time.sleep(5)
+            snapshot(*args, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(
+            self.virt.driver, 'snapshot', slow))
+        server = self.create('slow', {'gpu_lease': '3s'})
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual(0, db.lease_get(lease['id']).attempts)
+
+    def test_snapshot_that_hangs_is_broken_off_at_last(self):
+        server = self._busy_for_ever(
+            'hangs', task_states.SHELVING_IMAGE_UPLOADING)
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        lease = db.lease_get(lease['id'])
+        self.assertGreaterEqual(lease.attempts, expirer.SLOW)
+        self.assertEqual(0, lease.outages)
+
+    def test_delete_that_was_lost_is_asked_for_again(self):
+        lost = self._lose_one('terminate_instance')
         server = self.create('gone', {'gpu_lease': '3s',
                                       'gpu_lease_on_expiry': 'delete'})
         lease = self.wait_for_lease(server, 'EXPIRED')
@@ -391,10 +450,12 @@ class ConductorTest(base.CloudTestCase):
         self.assert_no_leaks()
 
     def test_end_of_a_server_that_reboots_for_ever(self):
-        server = self._busy_for_ever('reboots', task_states.REBOOTING_HARD)
-        self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        self.assertEqual('shelved', self.wait_for_lease(
-            server, 'EXPIRED')['end_action'])
+        for task_state in (task_states.REBOOTING_HARD,
+                           task_states.UNRESCUING):
+            server = self._busy_for_ever(task_state, task_state)
+            self.wait_for_status(server, 'SHELVED_OFFLOADED')
+            self.assertEqual('shelved', self.wait_for_lease(
+                server, 'EXPIRED')['end_action'])
 
     def test_end_of_a_server_that_moves_waits_for_it(self):
         """That may be a large disk: nobody breaks it off."""

@@ -16,6 +16,7 @@ import threading
 
 import fixtures
 from nova import objects
+from oslo_utils import timeutils
 
 from nova_gpu_lease import clock
 from nova_gpu_lease.db import api as db
@@ -241,6 +242,21 @@ class UnshelveTest(UnshelveCases, base.CloudTestCase):
     @property
     def reaper(self):
         return self.conductor.manager.gpu_lease_reaper
+
+    def test_limits_that_were_lowered_meanwhile(self):
+        again = self.shelved('again', hints={
+            'gpu_lease': '2h', 'gpu_lease_wait': '2h'})
+        full = self.running('full', flavor=self.flavor('gpu:2'))
+        self.flags(max_duration='1h', max_wait='1h', group='gpu_lease')
+        self.waits(again)
+        request, = self.queue()
+        self.assertEqual(3600, (
+            timeutils.parse_isotime(request['wait_until']) -
+            timeutils.parse_isotime(request['queued_at'])).total_seconds())
+        self.api.delete_server(full)
+        lease = self.wait_for_lease(again, 'ACTIVE')
+        self.assertEqual((3600, 3600),
+                         (lease['duration'], lease['max_duration']))
 
     def test_wait_limit_is_never_silent(self):
         again = self.shelved('again', hints={

@@ -276,8 +276,23 @@ class PrecedenceTest(_TestCase):
                 ({'gpu_lease': '1h', 'gpu_lease_priority': 'old'}, GPU),
                 ({'gpu_lease': '1h'}, {**GPU, 'gpu_lease:priority': 'old'})):
             self.assertEqual('normal', terms.resolve(
-                hints, specs, conf.CONF.gpu_lease,
-                gone_priority=True).priority)
+                hints, specs, conf.CONF.gpu_lease, strict=False).priority)
+
+    def test_limits_that_are_lower_now(self):
+        """The same: it is cut, and not without a lease from then on."""
+        hints = {'gpu_lease': '2d', 'gpu_lease_wait': '3h'}
+        for limits, specs, found in (
+                ({'max_duration': '1d', 'max_wait': '1h'}, {}, (24, 1)),
+                ({}, {'gpu_lease:max_duration': '12h'}, (12, 1)),
+                ({'max_duration': '9d', 'max_wait': '9h'}, {}, (48, 3))):
+            self.flags(**limits)
+            self.assertRaises(exception.InvalidHint, self.resolve, hints, {
+                **GPU, 'gpu_lease:max_duration': '1h'})
+            agreed = terms.resolve(
+                hints, {**GPU, **specs}, conf.CONF.gpu_lease, strict=False)
+            self.assertEqual(
+                tuple(3600 * hours for hours in found),
+                (agreed.duration, agreed.wait))
 
     def test_wait(self):
         hints = {'gpu_lease': '1h'}
