@@ -16,12 +16,17 @@
 from nova.compute import resource_tracker
 from nova import objects
 from nova.objects import fields
+from nova.pci import manager as pci_manager
+from nova import utils
 from oslo_log import log as logging
+from oslo_utils import excutils
 
 from nova_gpu_lease.compute import near
 from nova_gpu_lease import failpoints
 
 LOG = logging.getLogger(__name__)
+
+_HELD = (fields.PciDeviceStatus.ALLOCATED, fields.PciDeviceStatus.CLAIMED)
 
 #: Methods that are overridden here: see hooks.check.
 TESTED = (
@@ -29,6 +34,9 @@ TESTED = (
      ('context', 'instance', 'nodename', 'allocations', 'limits')),
     (resource_tracker.ResourceTracker, '_setup_pci_tracker',
      ('context', 'compute_node', 'resources')),
+    (resource_tracker.ResourceTracker, '_update_usage_from_instance',
+     ('context', 'instance', 'nodename', 'is_removed')),
+    (pci_manager.PciDevTracker, 'free_device', ('dev', 'instance')),
     *near.TESTED,
 )
 
@@ -47,7 +55,33 @@ class ResourceTracker(resource_tracker.ResourceTracker):
             self.pci_tracker.stats = near.DeviceStats(
                 self.pci_tracker.stats, lambda: described())
         self._host_devices.check(self.pci_tracker.pci_devs.objects)
+        self._find_lost_devices()
         self._have_stale_rows_saved(context, compute_node)
+
+    def _find_lost_devices(self):
+        """Take devices into account of which Nova has lost sight.
+
+        Nova asks its conductor half-way through an allocation, and through
+        the freeing of one. If no answer comes, the device is in none of the
+        lists by which it would be freed, or given away, ever again. Nova
+        frees next what is in the lists of servers that are not here.
+        """
+        tracker = self.pci_tracker
+        for device in tracker.pci_devs.objects:
+            if device.status == fields.PciDeviceStatus.AVAILABLE:
+                if device not in tracker.stats.get_free_devs():
+                    tracker.stats.add_device(device)
+                    LOG.info('Device %s is free, and can be had again.',
+                             device.address)
+            elif device.status in _HELD:
+                kept = (tracker.claims
+                        if device.status == fields.PciDeviceStatus.CLAIMED
+                        else tracker.allocations)
+                found = kept.setdefault(device.instance_uuid, [])
+                if device not in found:
+                    found.append(device)
+                    LOG.info('Device %s is found again.', device.address,
+                             instance_uuid=device.instance_uuid)
 
     def _have_stale_rows_saved(self, context, compute_node):
         """Mark devices whose rows say what is over; Nova saves them next.
@@ -81,9 +115,8 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         if not self.pci_tracker:
             return []
         return [device for device in list(self.pci_tracker.pci_devs.objects)
-                if device.instance_uuid == server_id and device.status in (
-                    fields.PciDeviceStatus.ALLOCATED,
-                    fields.PciDeviceStatus.CLAIMED)]
+                if device.instance_uuid == server_id and
+                device.status in _HELD]
 
     def instance_claim(self, context, instance, nodename, allocations,
                        limits=None):
@@ -94,8 +127,16 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         makes, reads that the server has the device of the first one, too: its
         guest would get a device that somebody else is given.
         """
-        claim = super().instance_claim(
-            context, instance, nodename, allocations, limits)
+        if 'pci_devices' not in instance:
+            # Nova reads them in the middle of the claim.
+            instance.obj_load_attr('pci_devices')
+        before = self.devices_of(instance.uuid)
+        try:
+            claim = super().instance_claim(
+                context, instance, nodename, allocations, limits)
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                self._give_up_claim(context, instance, nodename, before)
         if instance.pci_devices:
             held = {device.id for device in self.devices_of(instance.uuid)}
             found = instance.pci_devices.objects
@@ -109,3 +150,20 @@ class ResourceTracker(resource_tracker.ResourceTracker):
                 instance.pci_devices.objects = list(own.values())
         failpoints.hit('device-claimed')
         return claim
+
+    @utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+    def _give_up_claim(self, context, instance, nodename, before):
+        """Undo a claim that failed half-way, as far as it is in memory.
+
+        Nova waits for its next periodic update. A build that is repeated
+        before that would not be counted as a new one, and its guest would
+        get no devices.
+
+        :param before: the PciDevices that the server had before.
+        """
+        if instance.uuid in self.tracked_instances:
+            self._update_usage_from_instance(
+                context, instance, nodename, is_removed=True)
+        for device in self.devices_of(instance.uuid):
+            if device not in before:
+                self.pci_tracker.free_device(device, instance)

@@ -25,6 +25,8 @@ from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from nova.pci import stats as pci_stats
+import oslo_messaging as messaging
+from oslo_utils import importutils
 from oslo_utils import uuidutils
 
 from nova_gpu_lease.conductor import builder
@@ -506,3 +508,69 @@ class StaleDeviceTest(base.CloudTestCase):
                 if holder == server]
         self.assertEqual(1, len(held))
         self.assertEqual({'twice': held}, self.virt.driver.guests)
+
+
+class LostDeviceTest(base.CloudTestCase):
+    """Nova's conductor does not answer in the middle of a claim."""
+
+    GPUS = {'host1': {'gpu': 2}}
+
+    def _no_answer(self, where, applies=lambda *args: True):
+        """Have one call of a method get no answer.
+
+        :param where: the method of a class, with its module, under nova.
+        :param applies: which call, told by its arguments.
+        :returns: a list that is empty until then.
+        """
+        owner, name = ('nova.' + where).rsplit('.', 1)
+        real = getattr(importutils.import_class(owner), name)
+        calls = []
+
+        def call(*args, **kwargs):
+            if not calls and applies(*args):
+                calls.append(name)
+                raise messaging.MessagingTimeout('no answer')
+            return real(*args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch('nova.' + where, call))
+        return calls
+
+    def _builds_with_one_device(self, name):
+        server = self.create(name)
+        self.wait_for_status(server, 'ACTIVE')
+        held = [address for address, holder in self.devices('host1').items()
+                if holder is not None]
+        self.assertEqual(held, self.virt.driver.guests[name])
+        self.assertEqual(1, len(held))
+        self.api.delete_server(server)
+        self.wait_for_status(server, None)
+        self.wait_for('the device', lambda: self.free_devices() == 2)
+
+    def test_no_answer_while_the_device_is_taken(self):
+        calls = self._no_answer('objects.Instance._load_pci_devices')
+        self._builds_with_one_device('first')
+        self.assertTrue(calls)
+
+    def test_no_answer_when_the_device_is_taken(self):
+        calls = self._no_answer(
+            'compute.resource_tracker.ResourceTracker._update',
+            lambda *args: self.free_devices() == 1)
+        self._builds_with_one_device('first')
+        self.assertTrue(calls)
+
+    def test_what_nova_lost_sight_of_is_found_again(self):
+        manager = self.computes['host1'].manager
+        tracker = manager.rt.pci_tracker
+        taken, free = tracker.pci_devs.objects
+        taken.status = 'allocated'
+        taken.instance_uuid = uuidutils.generate_uuid()
+        tracker.stats.remove_device(taken)
+        tracker.stats.remove_device(free)
+        manager.update_available_resource(nova_context.get_admin_context())
+        self.assertEqual(
+            [('available', None)] * 2,
+            [(device.status, device.instance_uuid)
+             for device in tracker.pci_devs.objects])
+        manager.update_available_resource(nova_context.get_admin_context())
+        server = self.create('both', flavor=self.flavor('gpu:2'))
+        self.wait_for_lease(server, 'ACTIVE')
