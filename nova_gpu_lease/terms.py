@@ -215,7 +215,7 @@ def _duration(hints, extra_specs, conf, strict):
     except ValueError:
         raise exception.InvalidExtraSpec(
             key=SPEC_REQUIRED, value=required, reason='use true or false.')
-    if required or conf.without_hint == 'refuse':
+    if strict and (required or conf.without_hint == 'refuse'):
         raise exception.LeaseRequired()
     length = _parse_spec(extra_specs, SPEC_DEFAULT_DURATION)
     if length is None:

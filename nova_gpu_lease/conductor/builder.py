@@ -26,6 +26,7 @@ from nova import objects
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from nova_gpu_lease.conductor import outages
 from nova_gpu_lease.conductor import parts
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import records
@@ -47,6 +48,15 @@ class AlreadyBegun(nova_exception.NovaException):
 
 class SelectionLost(nova_exception.NovaException):
     """Nova chose other hosts than planned, or none."""
+
+    msg_fmt = '%(reason)s'
+
+
+class NothingSent(nova_exception.NovaException):
+    """A database was away before anything was sent to a compute.
+
+    Records of the servers may be left in their cell.
+    """
 
     msg_fmt = '%(reason)s'
 
@@ -205,13 +215,24 @@ class Builder:
                                 [node for _, node in planned])
         task_mgr = self._task_mgr(
             generations, lambda *args, **kwargs: selected)
-        return functools.partial(
-            task_mgr.schedule_and_build_instances,
-            context, build_requests=build_requests, request_specs=specs,
-            image=cast.image, admin_password=cast.admin_password,
-            injected_files=cast.injected_files,
-            requested_networks=cast.requested_networks,
-            block_device_mapping=cast.block_device_mapping, tags=cast.tags)
+
+        def build():
+            try:
+                task_mgr.schedule_and_build_instances(
+                    context, build_requests=build_requests,
+                    request_specs=specs, image=cast.image,
+                    admin_password=cast.admin_password,
+                    injected_files=cast.injected_files,
+                    requested_networks=cast.requested_networks,
+                    block_device_mapping=cast.block_device_mapping,
+                    tags=cast.tags)
+            except Exception as exc:
+                if (task_mgr.compute_rpcapi.sent or
+                        not outages.is_outage(exc)):
+                    raise
+                raise NothingSent(reason=text_of(exc))
+
+        return build
 
     def _prepare_again(self, context, instance, node, cast):
         """Claim a node for a server whose build failed.

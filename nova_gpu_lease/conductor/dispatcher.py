@@ -273,7 +273,7 @@ class Dispatcher:
             self._leave(context, request, exc)
         except nova_builder.SelectionLost as exc:
             self._requeue(request, server_ids, nova_builder.text_of(exc))
-        except quota.OverQuota as exc:
+        except (quota.OverQuota, nova_builder.NothingSent) as exc:
             LOG.info('Request %s waits again: %s', request.uuid, exc)
             self._settle(context, request, servers=server_ids,
                          retry=self._again(request, nova_builder.text_of(exc)))

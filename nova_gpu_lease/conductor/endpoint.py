@@ -190,16 +190,17 @@ class QueueEndpoint:
                     resizes.look(context.elevated(), instance.uuid, self.host)
 
     def _enqueue(self, context, kind, agreed, cast, spec, instances):
-        request, leases = enrolment.rows(
-            context, kind, agreed, cast, spec, instances)
-        kept = self.creds.keep(context)
-        request.update(kept)
-        if not kept:
-            # Not before the trust is there, or its maker is dead. With its
-            # token it can start meanwhile.
-            request['next_attempt_at'] = request['queued_at'] + TRUST_TIMEOUT
-        failpoints.hit('cast-taken')
         try:
+            request, leases = enrolment.rows(
+                context, kind, agreed, cast, spec, instances)
+            kept = self.creds.keep(context)
+            request.update(kept)
+            if not kept:
+                # Not before the trust is there, or its maker is dead. With
+                # its token it can start meanwhile.
+                request['next_attempt_at'] = (
+                    request['queued_at'] + TRUST_TIMEOUT)
+            failpoints.hit('cast-taken')
             row = db.request_create(request, leases, self.host)
         except exception.LeaseExists:
             LOG.warning('The cast that builds a server came a second time '

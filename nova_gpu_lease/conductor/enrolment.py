@@ -27,20 +27,26 @@ from nova_gpu_lease.conductor import credentials
 from nova_gpu_lease.conductor import payload
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import duration
 from nova_gpu_lease import exception
 from nova_gpu_lease import terms
 
 LOG = logging.getLogger(__name__)
 
 
-def terms_of(spec, flavor=None):
+def terms_of(spec, flavor=None, default=None):
     """The Terms of a RequestSpec; None when it has no lease.
 
     :param flavor: another nova Flavor, that the server is resized to.
+    :param default: the seconds of a lease that no hint asks for.
     """
+    hints = spec.scheduler_hints if 'scheduler_hints' in spec else {}
+    if default is not None and terms.is_gpu_flavor(
+            spec.flavor.extra_specs, CONF.gpu_lease):
+        hints = {terms.HINT: duration.format(default), **(hints or {})}
     try:
         return terms.resolve(
-            spec.scheduler_hints if 'scheduler_hints' in spec else {},
+            hints,
             (flavor or spec.flavor).extra_specs, CONF.gpu_lease,
             strict=False)
     except exception.InvalidInput as exc:
@@ -56,12 +62,13 @@ def terms_again(server_id, spec):
 
     One that made room and went on does not count for less.
     """
-    agreed = terms_of(spec)
-    if agreed is None:
-        return None
     last = db.lease_original(server_id)
     if last is None:
-        return agreed
+        return terms_of(spec)
+    # Without a hint the default of that time counts.
+    agreed = terms_of(spec, default=last.duration)
+    if agreed is None:
+        return None
     length = last.duration
     if agreed.max_duration is not None:
         length = min(length, agreed.max_duration)

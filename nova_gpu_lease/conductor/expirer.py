@@ -34,6 +34,7 @@ from oslo_utils import excutils
 from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import endings
 from nova_gpu_lease.conductor import orders
+from nova_gpu_lease.conductor import outages
 from nova_gpu_lease.conductor import preemption
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resizes
@@ -108,7 +109,7 @@ class Expirer:
                 # One lease must not keep the others from their end.
                 LOG.exception('Lease %s could not be ended.', lease.uuid,
                               instance_uuid=lease.server_id)
-                self._failed(lease, str(exc))
+                self._failed(lease, str(exc), outages.is_outage(exc))
         self._count_overdue()
         return under_way
 
@@ -275,12 +276,9 @@ class Expirer:
             failpoints.hit('end-asked')
         except nova_exception.InstanceNotFound:
             return True
-        except (nova_exception.GlanceConnectionFailed,
-                nova_exception.ServiceUnavailable) as exc:
-            self._failed(lease, exc.format_message(), outage=True)
         except (nova_exception.NovaException,
                 exception.GPULeaseException) as exc:
-            self._failed(lease, exc.format_message())
+            self._failed(lease, exc.format_message(), outages.is_outage(exc))
         except ks_exc.ClientException as exc:
             self._failed(lease, 'Keystone: %s' % exc, outage=True)
         else:

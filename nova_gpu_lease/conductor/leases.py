@@ -87,7 +87,9 @@ class LeaseEndpoint:
         except exception.LeaseNotFound:
             return None
         if (lease.state != states.LEASE_ACTIVE or
-                lease.generation != generation):
+                lease.generation != generation or
+                # The answer to an earlier call was lost.
+                lease.expires_at - clock.now() > OUTAGE):
             return _summary(lease)
         extended = _auto_extended(lease)
         grace = _grace(lease)

@@ -94,22 +94,31 @@ class LostCasts:
         for cell in objects.CellMappingList.get_all(context):
             if cell.is_cell0():
                 continue
-            servers = {server.uuid: server for server in
-                       objects.InstanceList.get_by_filters(
-                           records.cell_context(context, cell),
-                           {'vm_state': vm_states.SHELVED_OFFLOADED,
-                            'task_state': task_states.UNSHELVING,
-                            'deleted': False}, expected_attrs=[])}
-            current = db.leases_current(servers)
-            for server_id, server in servers.items():
-                spec = records.spec_of(context, server_id)
-                if server_id not in current and spec:
-                    agreed = enrolment.terms_again(server_id, spec)
-                    if agreed:
-                        found[server_id] = (
-                            lambda server=server, spec=spec, agreed=agreed:
-                            self._fail_unshelve(context, server, spec,
-                                                agreed))
+            try:
+                found.update(self._unshelving_in(context, cell))
+            except Exception:
+                # The other cells are not to wait for it.
+                LOG.exception('Cell %s cannot be searched for requests that '
+                              'were lost.', cell.identity)
+        return found
+
+    def _unshelving_in(self, context, cell):
+        servers = {server.uuid: server for server in
+                   objects.InstanceList.get_by_filters(
+                       records.cell_context(context, cell),
+                       {'vm_state': vm_states.SHELVED_OFFLOADED,
+                        'task_state': task_states.UNSHELVING,
+                        'deleted': False}, expected_attrs=[])}
+        current = db.leases_current(servers)
+        found = {}
+        for server_id, server in servers.items():
+            spec = records.spec_of(context, server_id)
+            if server_id not in current and spec:
+                agreed = enrolment.terms_again(server_id, spec)
+                if agreed:
+                    found[server_id] = (
+                        lambda server=server, spec=spec, agreed=agreed:
+                        self._fail_unshelve(context, server, spec, agreed))
         return found
 
     def _fail_unshelve(self, context, server, spec, agreed):

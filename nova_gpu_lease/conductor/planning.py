@@ -147,8 +147,10 @@ def _waiting(name, request, leases, answer, age, over_quota, first, now):
         together=answer.get('together', False), held=held,
         missing=answer.get('reason') or None,
         stuck=held and request.attempts >= STUCK,
+        # Nova may not offer a host for a reason that we do not know.
         avoid=frozenset(lease.node_uuid for lease in leases
-                        if lease.build_attempts),
+                        if lease.node_uuid and (
+                            lease.build_attempts or request.attempts)),
         over_quota=over_quota,
         # From now to when the next one runs on its devices: it is built, and
         # after it somebody else is.

@@ -123,6 +123,9 @@ class Reaper:
                     # Changed by now: a compute has just begun it.
                     self._take_back(lease, fault)
             return
+        if fate == _FAILED and self._is_kept(context, lease):
+            self._begin(lease)
+            return
         if fate in (_NOT_STARTED, _IN_CELL):
             if (fate == _NOT_STARTED and lease.host and
                     request.kind == states.KIND_CREATE):
@@ -292,6 +295,9 @@ class Reaper:
         if fate == _DELETED:
             code, reason = 'deleted', 'the server was deleted'
         elif fate == _FAILED:
+            if self._is_kept(context, lease):
+                self._begin(lease)
+                return
             code = 'build_failed'
             reason = 'the server could not be built: %s' % (
                 records.last_fault(context, lease.server_id) or
@@ -325,6 +331,28 @@ class Reaper:
         else:
             return
         self._close(lease, states.LEASE_CANCELLED, code, reason)
+
+    @staticmethod
+    def _is_kept(context, lease):
+        """Whether a server that failed has its guest, and its devices.
+
+        A nova-compute that died when it had just unshelved it left it so: it
+        is the owner's last copy.
+        """
+        return (lease.request.kind == states.KIND_UNSHELVE and
+                records.is_placed(context, lease.server_id))
+
+    def _begin(self, lease):
+        """Begin a lease now: what holds devices is to have an end."""
+        now = clock.now()
+        lease = db.lease_transition(
+            lease, states.LEASE_ACTIVE, self.host, attempt_started_at=None,
+            started_at=now,
+            expires_at=now + datetime.timedelta(seconds=lease.duration))
+        LOG.warning('Lease %(lease)s begins and ends at %(end)s: its server '
+                    'is in ERROR, and holds its devices.',
+                    {'lease': lease.uuid, 'end': lease.expires_at.isoformat()},
+                    instance_uuid=lease.server_id)
 
     def _look_at_resize(self, context, lease):
         """Nova resizes a server: its lease begins, or never does."""
@@ -375,9 +403,10 @@ class Reaper:
 
     def fail_lost(self):
         """Fail servers whose request was lost before it was queued."""
-        for server_id, fail in self.lost.find():
-            with _each('server', server_id):
-                fail()
+        with _each('server', 'whose request was lost'):
+            for server_id, fail in self.lost.find():
+                with _each('server', server_id):
+                    fail()
 
 
 def _ended_by_hand(context, lease):

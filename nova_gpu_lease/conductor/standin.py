@@ -31,6 +31,11 @@ from nova_gpu_lease import exception
 LOG = logging.getLogger(__name__)
 
 
+#: The user may not act, or nobody can read any more what shows that he may.
+_GONE = (exception.UserGone, exception.UnreadableSecrets,
+         exception.NoEncryptionKey, exception.InvalidEncryptionKey)
+
+
 class StandIn:
     """Finds who ends a lease: its owner, or Nova's own user."""
 
@@ -58,7 +63,7 @@ class StandIn:
                 LOG.info('The server is deleted without a token of its user: '
                          '%s', exc, instance_uuid=lease.server_id)
                 return nova_context.get_admin_context(), False
-            if not isinstance(exc, exception.UserGone):
+            if not isinstance(exc, _GONE):
                 raise
             LOG.info('The server is shelved by Nova itself: %s', exc,
                      instance_uuid=lease.server_id)

@@ -141,6 +141,19 @@ class Eligibility:
         return not (destination and 'cell' in destination and
                     destination.cell) or destination.cell.uuid == node.cell
 
+    def _is_usable(self, node):
+        """Whether Nova would have a server go there now.
+
+        Nova starts new servers in no cell that is disabled; those that are
+        in one may start there.
+        """
+        destination = self.spec.requested_destination
+        return (node.usable and bool(node.tree) and (
+            bool(destination and 'cell' in destination and
+                 destination.cell) or node.cell in {
+                     cell.uuid for cell in
+                     self.manager.host_manager.enabled_cells}))
+
     def _resources(self):
         """What is asked of Placement, as SchedulerManager does."""
         result = []
@@ -160,7 +173,7 @@ class Eligibility:
 
     def _find_now(self):
         usable = {uuid: node for uuid, node in self.nodes.items()
-                  if node.usable and node.tree}
+                  if self._is_usable(node)}
         if not usable:
             return {}
         candidates = self._candidates()
@@ -209,7 +222,7 @@ class Eligibility:
     def _find_after(self):
         """Where it fits once those with devices have left."""
         usable = {uuid: node for uuid, node in self.nodes.items()
-                  if uuid not in self._fits and node.usable and node.tree and
+                  if uuid not in self._fits and self._is_usable(node) and
                   not self._unsuitable(node, False)}
         result = dict(self._fits)
         if not usable:

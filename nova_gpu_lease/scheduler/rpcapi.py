@@ -19,6 +19,8 @@ from nova.objects import base as objects_base
 from nova import rpc
 from nova.scheduler import rpcapi as nova_rpcapi
 
+from nova_gpu_lease.conf import CONF
+
 NAMESPACE = 'gpu_lease'
 
 
@@ -42,5 +44,9 @@ class SchedulerAPI:
             list of host names}.
         :returns: as :meth:`nova_gpu_lease.scheduler.survey.Endpoint.survey`.
         """
-        return self.client.prepare().call(context, 'survey',
-                                          requests=requests)
+        # As long as Nova waits for a cell that does not answer, and more; a
+        # scheduler that died is noticed all the same.
+        client = self.client.prepare(
+            timeout=CONF.long_rpc_timeout,
+            call_monitor_timeout=CONF.rpc_response_timeout)
+        return client.call(context, 'survey', requests=requests)

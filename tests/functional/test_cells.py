@@ -23,7 +23,9 @@ from nova.compute import vm_states
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from oslo_db import exception as db_exception
 
+from nova_gpu_lease import clock
 from nova_gpu_lease.conductor import leases
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import failpoints
@@ -99,6 +101,49 @@ class CellsTest(base.CloudTestCase):
                 self.wait_for_lease(other, 'QUEUED')
         self.assert_no_leaks()
 
+    def test_disabled_cell_gets_no_new_servers(self):
+        servers = self.leased(['one', 'two'])
+        self.api.post_server_action(servers['host1'], {'shelve': None})
+        self.wait_for_status(servers['host1'], 'SHELVED')
+        self.admin_api.post_server_action(
+            servers['host1'], {'shelveOffload': None})
+        self.wait_for_lease(servers['host1'], 'RELEASED')
+        cell = self.cell_mappings['cell1']
+        cell.disabled = True
+        cell.save()
+        self.scheduler.manager.host_manager.refresh_cells_caches()
+        waits = self.create('waits')
+        self.wait_for_lease(waits, 'QUEUED')
+        self.look()
+        request, = self.queue()
+        self.assertEqual(0, request['attempts'])
+        # Those that are in it may still start there.
+        self.wait_for('no task', lambda: self.instance(
+            servers['host1']).task_state is None)
+        self.api.post_server_action(servers['host1'], {'unshelve': None})
+        self.wait_for_lease(servers['host1'], 'ACTIVE')
+        self.assertEqual('host1', self.host_of(servers['host1']))
+        self.api.delete_server(servers['host2'])
+        self.wait_for_lease(waits, 'ACTIVE')
+        self.assertEqual('host2', self.host_of(waits))
+
+    def test_cell_that_is_away_stops_no_other(self):
+        real = objects.InstanceList.get_by_filters
+
+        def get_by_filters(context, filters, **kwargs):
+            if context.cell_uuid == self.cell_mappings['cell2'].uuid:
+                raise db_exception.DBConnectionError('away')
+            return real(context, filters, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(
+            objects.InstanceList, 'get_by_filters', get_by_filters))
+        manager = self.conductor.manager
+        manager._gpu_lease_swept_at = None
+        with fixtures.MockPatchObject(
+                manager.gpu_lease_dispatcher, 'run') as run:
+            manager._gpu_lease_dispatch(True)
+        run.mock.assert_called_once()
+
     def set_service(self, host, status):
         service, = self.admin_api.get_services(
             binary='nova-compute', host=host)
@@ -167,6 +212,7 @@ class CellsTest(base.CloudTestCase):
                          [(each['server_id'], each['state'])
                           for each in found])
         self.assertFalse(endpoint.build_allowed(context, server, 'host1'))
+        db.lease_set(lease, expires_at=clock.now())
         answer = endpoint.lease_due(context, lease.uuid, lease.generation)
         self.assertEqual(states.LEASE_EXPIRING, answer['state'])
 

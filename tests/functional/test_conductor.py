@@ -32,6 +32,7 @@ from nova_gpu_lease.conductor import expirer
 from nova_gpu_lease.conductor import worker
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
+from nova_gpu_lease.scheduler import survey
 from nova_gpu_lease import states
 from tests import base as unit_base
 from tests.functional import base
@@ -85,6 +86,38 @@ class ConductorTest(base.CloudTestCase):
         glance.set()
         self.wait_for_status(server, 'ACTIVE')
         self.assert_no_leaks()
+
+    def test_database_of_a_cell_away_keeps_a_gang_together(self):
+        """Before anything was sent to a compute."""
+        create, calls = objects.Instance.create, []
+
+        def away_once(instance):
+            calls.append(instance.uuid)
+            if len(calls) == 2:
+                raise db_exception.DBConnectionError('away')
+            return create(instance)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.objects.Instance.create', away_once))
+        gang = self.create_gang('gang', 2)
+        self.wait_for_status(gang, 'ACTIVE')
+        for server in gang:
+            self.wait_for_lease(server, 'ACTIVE')
+            self.assertEqual(0, db.lease_current(server).build_attempts)
+        self.assertEqual(4, len(calls))
+        self.assert_no_leaks()
+
+    def test_survey_may_take_as_long_as_a_cell_that_is_away(self):
+        self.flags(rpc_response_timeout=2)
+        real = survey.Endpoint.survey
+
+        def slow(*args, **kwargs):
+            time.sleep(4)
+            return real(*args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_gpu_lease.scheduler.survey.Endpoint.survey', slow))
+        self.wait_for_lease(self.create('one'), 'ACTIVE')
 
     def test_user_who_is_gone_fails_and_blocks_nobody(self):
         full = self.fill()
@@ -241,6 +274,13 @@ class ConductorTest(base.CloudTestCase):
         targeted = nova_context.get_admin_context()
         nova_context.set_target_cell(targeted, self.cell_mappings['cell1'])
         return targeted
+
+    def test_server_whose_secrets_cannot_be_kept_fails(self):
+        self.flags(encryption_keys=['no key'], group='gpu_lease')
+        server = self.create('unlucky')
+        self.wait_for_status(server, 'ERROR', 20)
+        self.assertIn('could not be queued', self.api.get_server(
+            server)['fault']['message'])
 
     def test_server_that_cannot_be_queued_fails(self):
         self.breaks('nova_gpu_lease.db.api.request_create',

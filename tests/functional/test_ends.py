@@ -16,8 +16,13 @@ import datetime
 
 import fixtures
 from nova.compute import api as compute_api
+from nova import context as nova_context
+from oslo_db import exception as db_exception
 
 from nova_gpu_lease import clock
+from nova_gpu_lease.conductor import expirer
+from nova_gpu_lease.conductor import leases
+from nova_gpu_lease.conductor import records
 from nova_gpu_lease.db import api as db
 from nova_gpu_lease import exception
 from tests.functional import base
@@ -53,9 +58,9 @@ class EndsTest(base.CloudTestCase):
         actions = self.admin_api.get_instance_actions(server)
         return [action['action'] for action in actions].count('shelve')
 
-    def owner_leaves(self):
+    def owner_leaves(self, why=exception.UserGone(reason='disabled')):
         def context_for(request):
-            raise exception.UserGone(reason='disabled')
+            raise why
 
         self.useFixture(fixtures.MockPatchObject(
             self.conductor.manager.gpu_lease_creds, 'context_for',
@@ -74,6 +79,35 @@ class EndsTest(base.CloudTestCase):
         self.assertEqual('private', image['visibility'])
         self.api.post_server_action(server, {'unshelve': None})
         self.wait_for_lease(server, 'QUEUED')
+
+    def test_token_that_nobody_can_read_any_more(self):
+        """Its key was taken out: that is no reason to lose the work."""
+        server = self.leased()
+        self.owner_leaves(exception.UnreadableSecrets())
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual(('shelved', 0),
+                         (lease['end_action'], lease['attempts']))
+
+    def test_database_that_was_away_costs_no_work(self):
+        self.flags(expiry_attempts=2, on_expiry_fallback='delete',
+                   group='gpu_lease')
+        server = self.leased()
+        find, failures = records.find_instance, []
+
+        def away(context, server_id, *args):
+            lease = db.lease_get(server_id)
+            if lease.state == 'EXPIRING' and lease.attempts < 3:
+                failures.append(server_id)
+                raise db_exception.DBConnectionError('away')
+            return find(context, server_id, *args)
+
+        self.useFixture(fixtures.MockPatchObject(
+            expirer.records, 'find_instance', away))
+        lease = self.wait_for_lease(server, 'EXPIRED')
+        self.assertEqual('shelved', lease['end_action'])
+        row = self.row(server)
+        self.assertEqual((3, 3), (row.attempts, row.outages))
+        self.assertTrue(failures)
 
     def test_image_becomes_the_owners_after_a_failure_too(self):
         """The conductor fails when it has just had the server offloaded."""
@@ -166,6 +200,19 @@ class EndsTest(base.CloudTestCase):
             row = self.row(server)
             self.assertEqual(later, row.expires_at)
             self.assertGreaterEqual(row.ended_at, later)
+
+    def test_grace_is_not_lost_with_the_answer(self):
+        server = self.leased(duration='1h')
+        self.flags(outage_grace='5m', group='gpu_lease')
+        lease = self.row(server)
+        db.lease_set(lease, expires_at=clock.now() -
+                     datetime.timedelta(minutes=2))
+        endpoint = leases.LeaseEndpoint('conductor')
+        answers = [endpoint.lease_due(
+            nova_context.get_admin_context(), lease.uuid, lease.generation)
+            for _ in range(2)]
+        self.assertEqual(answers[0], answers[1])
+        self.assertEqual('ACTIVE', answers[1]['state'])
 
     def test_no_grace_where_that_is_off_or_the_outage_short(self):
         for outage, grace in ((1, '0s'), (60, '1h')):

@@ -146,12 +146,17 @@ class InterruptedCases(test_unshelve.UnshelveMixin):
         self.unshelve(server)
         self.restart(server)
         self.wait_for_status(server, 'ERROR')
-        lease = self.wait_for_lease(server, 'CANCELLED')
-        self.assertIn(rpcapi.INTERRUPTED, lease['reason'])
         self.assertEqual(rpcapi.INTERRUPTED,
                          self.api.get_server(server)['fault']['message'])
         self.assertEqual([server], self.guests())
         self.assertEqual([server], list(self.devices('host1').values()))
+        # It holds a device, and not for ever.
+        lease = self.wait_for_lease(server, 'ACTIVE')
+        db.lease_set(db.lease_get(lease['id']), expires_at=clock.now())
+        self.computes['host1'].manager._lease_timer.freed()
+        self.wait_for_lease(server, 'EXPIRED')
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for('the device', lambda: self.free_devices() == 1)
 
     def test_server_without_a_lease_is_left_to_nova(self):
         self.dies('stock')

@@ -258,6 +258,16 @@ class UnshelveTest(UnshelveCases, base.CloudTestCase):
         self.assertEqual((3600, 3600),
                          (lease['duration'], lease['max_duration']))
 
+    def test_leases_that_became_mandatory_meanwhile(self):
+        """Who has none of his own choice gets one like his last."""
+        self.flags(default_duration='2h', group='gpu_lease')
+        again = self.shelved('again', hints={})
+        self.flags(default_duration=None, without_hint='refuse',
+                   group='gpu_lease')
+        self.unshelve(again)
+        lease = self.wait_for_lease(again, 'ACTIVE')
+        self.assertEqual(7200, lease['duration'])
+
     def test_wait_limit_is_never_silent(self):
         again = self.shelved('again', hints={
             'gpu_lease': '1h', 'gpu_lease_wait': '3s'})
