@@ -17,8 +17,9 @@ All that we use of Nova's scheduler beyond its documented interfaces is named
 in TESTED; a Nova where one of them looks different is refused at start.
 """
 
+from nova import objects
 from nova.pci import stats as pci_stats
-from nova.scheduler import filters
+from nova.scheduler import filters as nova_filters
 from nova.scheduler import host_manager
 from nova.scheduler import manager
 from nova.scheduler import request_filter
@@ -28,7 +29,9 @@ from oslo_log import log as logging
 
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease import hooks
+from nova_gpu_lease.scheduler import filters
 from nova_gpu_lease.scheduler import survey
+from nova_gpu_lease.scheduler import view
 
 LOG = logging.getLogger(__name__)
 
@@ -42,9 +45,10 @@ TESTED = (
      ('context', 'compute_nodes', 'services')),
     (host_manager.HostManager, 'get_filtered_hosts',
      ('hosts', 'spec_obj', 'index')),
-    (filters.BaseHostFilter, 'filter_all', ('filter_obj_list', 'spec_obj')),
-    (filters.BaseHostFilter, '_filter_one', ('obj', 'spec')),
-    (filters.CandidateFilterMixin, 'filter_candidates',
+    (nova_filters.BaseHostFilter, 'filter_all',
+     ('filter_obj_list', 'spec_obj')),
+    (nova_filters.BaseHostFilter, '_filter_one', ('obj', 'spec')),
+    (nova_filters.CandidateFilterMixin, 'filter_candidates',
      ('host_state', 'filter_func')),
     (pci_stats.PciDeviceStats, 'support_requests',
      ('requests', 'provider_mapping', 'numa_cells')),
@@ -75,3 +79,29 @@ class GPULeaseSchedulerManager(manager.SchedulerManager):
                         'GPU. Set it as it is on nova-api.')
         super().__init__(*args, **kwargs)
         self.additional_endpoints.append(survey.Endpoint(self))
+
+    def select_destinations(self, context, *args, **kwargs):
+        """See the base class.
+
+        Placement offers the first thousand candidates only
+        ([scheduler] max_placement_results), and combinations of devices are
+        many: the planned host might never be among them.
+        """
+        spec = kwargs.get('spec_obj')
+        if (isinstance(spec, objects.RequestSpec) and
+                filters.asks_for_gpu(spec) and
+                not utils.request_is_rebuild(spec)):
+            _name_host(spec, view.planned_host(spec.instance_uuid))
+        return super().select_destinations(context, *args, **kwargs)
+
+
+def _name_host(spec, host):
+    """Have Placement asked for one host only, if its owner named none."""
+    destination = spec.requested_destination
+    if host is None or spec.force_hosts or spec.force_nodes or (
+            destination and ('host' in destination and destination.host or
+                             'node' in destination and destination.node)):
+        return
+    if not destination:
+        destination = spec.requested_destination = objects.Destination()
+    destination.host = host

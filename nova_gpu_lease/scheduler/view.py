@@ -70,6 +70,16 @@ def read(spec):
     return known
 
 
+def planned_host(server_id):
+    """The name of the host on which all servers of a request are to be built.
+
+    :returns: None where that is more than one, or nothing was planned.
+    """
+    lease, gang, _, _ = db.scheduling_view(server_id)
+    hosts = {gang_lease.host for gang_lease in _planned(lease, gang)}
+    return hosts.pop() if len(hosts) == 1 else None
+
+
 def of(spec):
     """What the filter was told about a server, for the weigher.
 
@@ -85,13 +95,18 @@ def of(spec):
 def _query(spec):
     server_id = spec.instance_uuid
     lease, gang, reservations, ends = db.scheduling_view(server_id)
-    planned = {}
-    if (lease and lease.state == states.LEASE_BUILDING and
-            lease.request.kind != states.KIND_RESIZE):
-        planned = {other.server_id: other.node_uuid for other in gang
-                   if other.state == states.LEASE_BUILDING}
+    planned = {other.server_id: other.node_uuid
+               for other in _planned(lease, gang)}
     return View(server_id, planned, reservations, ends, _era(lease),
                 _is_late(spec, lease))
+
+
+def _planned(lease, gang):
+    """The leases of a request whose servers are being built."""
+    if (lease is None or lease.state != states.LEASE_BUILDING or
+            lease.request.kind == states.KIND_RESIZE):
+        return []
+    return [other for other in gang if other.state == states.LEASE_BUILDING]
 
 
 def _is_late(spec, lease):

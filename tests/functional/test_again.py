@@ -247,6 +247,12 @@ class AgainCases:
         self.assertEqual(1, len(self.virt.driver.spawns))
         self.assert_no_leaks()
 
+    def test_limit_of_candidates_hides_no_planned_host(self):
+        self.flags(max_placement_results=1, group='scheduler')
+        for name in ('one', 'two'):
+            self.wait_for_lease(self.create(name), 'ACTIVE')
+        self.assertNotIn('goes on waiting', self.stdlog.logger.output)
+
     def test_lost_claim_is_tried_again(self):
         real = resource_tracker.ResourceTracker.instance_claim
         failed = []

@@ -26,7 +26,7 @@ class DueTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
-        self.useFixture(fixtures.ClockFixture(NOW))
+        self.clock = self.useFixture(fixtures.ClockFixture(NOW))
         self.endpoint = leases.LeaseEndpoint(base.HOST)
         self.lease, = self.activate(
             'server', started_at=NOW - base.seconds(60), duration=60)
@@ -48,6 +48,7 @@ class DueTest(base.TestCase):
         self.assertEqual(
             ('ACTIVE', later.isoformat(), now.generation),
             (answer['state'], answer['expires_at'], answer['generation']))
+        self.clock.now = later
         self.assertEqual('EXPIRING', self.endpoint.lease_due(
             None, self.lease.uuid, answer['generation'])['state'])
 
