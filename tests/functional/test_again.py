@@ -37,10 +37,8 @@ from nova_gpu_lease import states
 from tests.functional import base
 
 
-class AgainCases:
-    """For both ways in which Nova may count devices."""
-
-    GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
+class CastsMixin:
+    """What tests of casts that come late need."""
 
     @property
     def reaper(self):
@@ -48,6 +46,46 @@ class AgainCases:
 
     def allocations(self, server_id):
         return self._get_allocations_by_server_uuid(server_id)
+
+    def wait_for_drop(self):
+        self.wait_for('the late cast', lambda: 'A build is dropped' in
+                      self.stdlog.logger.output)
+
+    @contextlib.contextmanager
+    def _casts_kept(self):
+        """Let the casts that build servers stay in the message queue.
+
+        :returns: a list of functions; each delivers one, later.
+        """
+        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
+        casts = []
+
+        def keep(api, *args, **kwargs):
+            casts.append(lambda: real.build_and_run_instance(*args, **kwargs))
+
+        with fixtures.MonkeyPatch(
+                'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
+                keep):
+            yield casts
+
+    def _keep_cast(self, name):
+        """Create a server whose cast stays in the message queue.
+
+        :returns: (its id, the host it was sent to, a function that delivers
+            the cast).
+        """
+        with self._casts_kept() as casts:
+            server = self.create(name)
+            self.wait_for('the cast', lambda: casts)
+            self.wait_for('placed', lambda: db.lease_current(
+                server).request.state == states.REQUEST_PLACED)
+        return server, db.lease_current(server).host, casts[0]
+
+
+class AgainCases(CastsMixin):
+    """For both ways in which Nova may count devices."""
+
+    GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
 
     def test_failed_spawn_goes_to_the_other_host(self):
         self.virt.driver.fail_spawn.add('host1')
@@ -123,75 +161,6 @@ class AgainCases:
             ['full', 'first', 'first', 'first', 'second'],
             [name for name, _ in self.virt.driver.spawns])
 
-    def test_late_cast_to_the_same_host_is_dropped(self):
-        """A compute was away: its old order is worth nothing any more."""
-        full = self.create('full')
-        self.wait_for_lease(full, 'ACTIVE')
-        self.flags(build_timeout='1s', group='gpu_lease')
-        server, host, deliver = self._keep_cast('late')
-        self.wait_for('the time to be over', lambda: self.reaper.close_builds()
-                      or db.lease_current(server).build_attempts)
-        with self.virt.hold(host):
-            self.wait_for('the second cast', lambda: db.lease_current(
-                server).attempt_started_at)
-            deliver()
-        self.wait_for_status(server, 'ACTIVE')
-        self.wait_for_lease(server, 'ACTIVE')
-        self.assertEqual([('late', host)], self.virt.driver.spawns[1:])
-        self.assert_no_leaks()
-
-    def test_late_cast_that_comes_before_the_newer_one_is_dropped(self):
-        full = self.create('full')
-        self.wait_for_lease(full, 'ACTIVE')
-        self.flags(build_timeout='1s', group='gpu_lease')
-        with self._casts_kept() as casts:
-            server = self.create('late')
-            self.wait_for('the cast', lambda: casts)
-            self.wait_for('the second cast', lambda: (
-                self.reaper.close_builds() or len(casts) == 2))
-            self.wait_for('placed', lambda: db.lease_current(
-                server).request.state == states.REQUEST_PLACED)
-        old, new = casts
-        old()
-        self.wait_for('the late cast', lambda: 'A build is dropped' in
-                      self.stdlog.logger.output)
-        self.assertEqual('BUILD', self.status(server))
-        self.assertEqual(1, len(self.virt.driver.spawns))
-        new()
-        self.wait_for_status(server, 'ACTIVE')
-        self.wait_for_lease(server, 'ACTIVE')
-        self.assert_no_leaks()
-
-    @contextlib.contextmanager
-    def _casts_kept(self):
-        """Let the casts that build servers stay in the message queue.
-
-        :returns: a list of functions; each delivers one, later.
-        """
-        real = self.conductor.manager.compute_task_mgr.compute_rpcapi
-        casts = []
-
-        def keep(api, *args, **kwargs):
-            casts.append(lambda: real.build_and_run_instance(*args, **kwargs))
-
-        with fixtures.MonkeyPatch(
-                'nova.compute.rpcapi.ComputeAPI.build_and_run_instance',
-                keep):
-            yield casts
-
-    def _keep_cast(self, name):
-        """Create a server whose cast stays in the message queue.
-
-        :returns: (its id, the host it was sent to, a function that delivers
-            the cast).
-        """
-        with self._casts_kept() as casts:
-            server = self.create(name)
-            self.wait_for('the cast', lambda: casts)
-            self.wait_for('placed', lambda: db.lease_current(
-                server).request.state == states.REQUEST_PLACED)
-        return server, db.lease_current(server).host, casts[0]
-
     def _restart(self, host):
         self.computes[host].stop()
         self.computes[host] = self.restart_compute_service(
@@ -207,8 +176,7 @@ class AgainCases:
         self.assertEqual(1, db.lease_current(server).build_attempts)
         # Its messages outlive a service.
         deliver()
-        self.wait_for('the late cast', lambda: 'A build is dropped' in
-                      self.stdlog.logger.output)
+        self.wait_for_drop()
         self.assertEqual(1, len(self.virt.driver.spawns))
         self.assertEqual(1, self.free_devices())
         self.assertNotIn(self._get_provider_uuid_by_host(host),
@@ -226,8 +194,7 @@ class AgainCases:
                          self.api.get_server(server)['fault']['message'])
         self.assertEqual({}, self.allocations(server))
         deliver()
-        self.wait_for('the late cast', lambda: 'A build is dropped' in
-                      self.stdlog.logger.output)
+        self.wait_for_drop()
         self.assertEqual([], self.virt.driver.spawns)
         self.assertEqual('ERROR', self.status(server))
 
@@ -238,8 +205,7 @@ class AgainCases:
             self._restart(host)
             self.wait_for_status(server, 'ERROR')
             deliver()
-            self.wait_for('the late cast', lambda: 'A build is dropped' in
-                          self.stdlog.logger.output)
+            self.wait_for_drop()
         db.wake()
         self.wait_for_status(server, 'ACTIVE')
         self.wait_for_lease(server, 'ACTIVE')
@@ -281,6 +247,61 @@ class AgainCases:
         self.wait_for_status(server, 'ACTIVE')
         self.assertEqual('host2', self.host_of(server))
         self.assert_no_leaks()
+
+
+class LateCastCases(CastsMixin):
+    """A compute was away: its old order is worth nothing any more.
+
+    Its host has a device for the newer order and one for the old one.
+    """
+
+    GPUS = {'host1': {'gpu': 2}}
+
+    def _give_up(self, server):
+        """Let the conductor wait no longer for the build of a server."""
+        self.flags(build_timeout='1s', group='gpu_lease')
+        self.wait_for('the time to be over', lambda: self.reaper.close_builds()
+                      or db.lease_current(server).build_attempts)
+        # The next one has more time.
+        self.flags(build_timeout='10m', group='gpu_lease')
+
+    def assert_built_once(self, server):
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
+        self.assertEqual([('late', 'host1')], self.virt.driver.spawns)
+        instance = self.instance(server)
+        self.assertEqual(('active', None, 'host1'), (
+            instance.vm_state, instance.task_state, instance.host))
+        self.assertIn(self._get_provider_uuid_by_host('host1'),
+                      self.allocations(server))
+        self.assertEqual(1, self.free_devices())
+        self.assert_no_leaks()
+
+    def test_late_cast_to_the_same_host_is_dropped(self):
+        server, host, deliver = self._keep_cast('late')
+        self._give_up(server)
+        with self.virt.hold(host):
+            self.wait_for('the second cast', lambda: self.virt.driver.holds)
+            deliver()
+        # It is looked at when the newer build is done.
+        self.wait_for_drop()
+        self.assert_built_once(server)
+
+    def test_late_cast_that_comes_before_the_newer_one_is_dropped(self):
+        with self._casts_kept() as casts:
+            server = self.create('late')
+            self.wait_for('the cast', lambda: casts)
+            self._give_up(server)
+            self.wait_for('the second cast', lambda: len(casts) == 2)
+            self.wait_for('placed', lambda: db.lease_current(
+                server).request.state == states.REQUEST_PLACED)
+        old, new = casts
+        old()
+        self.wait_for_drop()
+        self.assertEqual('BUILD', self.status(server))
+        self.assertEqual([], self.virt.driver.spawns)
+        new()
+        self.assert_built_once(server)
 
 
 class AgainTest(AgainCases, base.CloudTestCase):
@@ -466,6 +487,14 @@ class AgainTest(AgainCases, base.CloudTestCase):
 
 
 class AgainPlacementTest(AgainCases, base.CloudTestCase):
+    PCI_IN_PLACEMENT = True
+
+
+class LateCastTest(LateCastCases, base.CloudTestCase):
+    pass
+
+
+class LateCastPlacementTest(LateCastCases, base.CloudTestCase):
     PCI_IN_PLACEMENT = True
 
 
