@@ -12,6 +12,7 @@
 
 """Shelved servers whose owners want them back: the wait, its ends, faults."""
 
+import datetime
 import threading
 
 import fixtures
@@ -142,13 +143,27 @@ class UnshelveCases(UnshelveMixin):
         self.assertNotEqual(old['id'], lease['id'])
         self.assertEqual((2, None, None), (
             lease['position'], lease['started_at'], lease['ended_at']))
-        self.assertIn('expected_start', lease)
-        entry = self.queue()[1]
+        first, entry = self.wait_for(self.queue, self._starts_expected)
         self.assertEqual(
             ('unshelve', [server], 2, lease['reason']),
             (entry['kind'], entry['server_ids'], entry['position'],
              entry['reason']))
-        self.assertIn('expected_start', entry)
+        # Those who run have an hour, and the gang before it then has one.
+        ends = [running['expires_at'] for running in
+                self.leases('?status=ACTIVE')]
+        self.assertEqual(2, len(ends))
+        self.assertGreaterEqual(first['expected_start'], max(ends))
+        self.assertGreaterEqual(
+            timeutils.parse_isotime(entry['expected_start']),
+            timeutils.parse_isotime(first['expected_start']) +
+            datetime.timedelta(hours=1))
+        self.assertEqual(entry['expected_start'],
+                         self.lease(server)['expected_start'])
+
+    def _starts_expected(self):
+        """The first two of the queue, once it is known when they start."""
+        entries = self.queue()[:2]
+        return all(entry['expected_start'] for entry in entries) and entries
 
     def test_cancelled_wait(self):
         again = self.shelved('again', flavor=self.flavor('gpu:2'))
