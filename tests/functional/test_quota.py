@@ -81,6 +81,27 @@ class QuotaCases:
         return sum(lease['status'] in ('BUILDING', 'ACTIVE') for lease in (
             self.lease(server) for server in servers) if lease)
 
+    def taken_while_scheduled(self):
+        """Have a server take one core while the next request is scheduled.
+
+        :returns: a list that gets the id of that server.
+        """
+        manager = self.conductor.manager.compute_task_mgr
+        schedule = type(manager)._schedule_instances
+        taken = []
+
+        def slow(task_mgr, context, spec, *args, **kwargs):
+            if not taken and spec.scheduler_hints:
+                taken.append(None)
+                taken[0] = self.create('quick', hints={},
+                                       flavor=self.flavor(''))
+                self.wait_for_status(taken[0], 'ACTIVE')
+            return schedule(task_mgr, context, spec, *args, **kwargs)
+
+        self.useFixture(fixtures.MockPatchObject(
+            type(manager), '_schedule_instances', slow))
+        return taken
+
     def test_parallel_creates_do_not_pass_the_quota(self):
         self.limit(servers=3)
         servers = self.create_in_parallel(50)
@@ -152,20 +173,7 @@ class QuotaCases:
         self.limit(cores=2)
         first = self.create('first')
         self.wait_for_status(first, 'ACTIVE')
-        manager = self.conductor.manager.compute_task_mgr
-        schedule = type(manager)._schedule_instances
-        taken = []
-
-        def slow(task_mgr, context, spec, *args, **kwargs):
-            if not taken and spec.scheduler_hints:
-                taken.append(None)
-                taken[0] = self.create('quick', hints={},
-                                       flavor=self.flavor(''))
-                self.wait_for_status(taken[0], 'ACTIVE')
-            return schedule(task_mgr, context, spec, *args, **kwargs)
-
-        self.useFixture(fixtures.MockPatchObject(
-            type(manager), '_schedule_instances', slow))
+        taken = self.taken_while_scheduled()
         late = self.create('late')
         self.wait_for('the race', lambda: taken and taken[0])
         self.assertIn('2 of 2 used, 1 more needed', self.limited(late))
@@ -181,45 +189,83 @@ class QuotaCases:
         self.assert_no_leaks()
 
 
-class LegacyQuotaTest(QuotaCases, base.CloudTestCase):
-    """Nova's default: what is in a cell counts."""
+class UnshelveQuotaMixin:
+    """Where shelved servers use nothing, and what comes back counts again."""
 
+    #: What the cores are called.
+    CORES = 'cores'
 
-class PlacementQuotaTest(QuotaCases, base.CloudTestCase):
-    """``[quota] count_usage_from_placement``."""
-
-    def setUp(self):
-        super().setUp()
-        self.flags(count_usage_from_placement=True, group='quota')
-
-    def test_unshelve_waits_for_quota(self):
-        self.limit(cores=2)
-        server = self.create('shelved')
+    def shelved(self, name):
+        server = self.create(name)
         self.wait_for_lease(server, 'ACTIVE')
         self.api.post_server_action(server, {'shelve': {}})
         self.wait_for_status(server, 'SHELVED')
         self.admin_api.post_server_action(server, {'shelveOffload': {}})
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'RELEASED')
+        return server
+
+    def unshelve(self, server):
+        self.api.post_server_action(server, {'unshelve': None})
+
+    def test_unshelve_waits_for_quota(self):
+        self.limit(cores=2)
+        server = self.shelved('shelved')
         full = [self.create('full-%d' % number, api=self.other)
                 for number in range(5)]
         for other in full:
             self.wait_for_lease_of(self.other, other)
-        self.api.post_server_action(server, {'unshelve': None})
+        self.unshelve(server)
         self.wait_for_lease(server, 'QUEUED')
         cpu = self.create('cpu', hints={}, flavor=self._create_flavor(
             vcpu=2, memory_mb=512, disk=1))
         self.wait_for_status(cpu, 'ACTIVE')
         self.other.delete_server(full[0])
-        self.assertIn('cores: 2 of 2 used, 1 more needed',
+        self.assertIn('%s: 2 of 2 used, 1 more needed' % self.CORES,
                       self.limited(server))
         self.api.delete_server(cpu)
         self.wait_for_status(server, 'ACTIVE')
         self.assert_no_leaks()
 
+    def test_quota_taken_while_an_unshelve_is_scheduled_leaks_nothing(self):
+        self.limit(cores=2)
+        late = self.shelved('late')
+        first = self.create('first')
+        self.wait_for_status(first, 'ACTIVE')
+        taken = self.taken_while_scheduled()
+        self.unshelve(late)
+        self.wait_for('the race', lambda: taken and taken[0])
+        self.assertIn('%s: 2 of 2 used, 1 more needed' % self.CORES,
+                      self.limited(late))
+        self.assertEqual({}, self._get_allocations_by_server_uuid(late))
+        self.assertEqual(4, self.free_devices())
+        instance = self.instance(late)
+        self.assertEqual(('shelved_offloaded', 'unshelving', None), (
+            instance.vm_state, instance.task_state, instance.host))
+        self.assertEqual('QUEUED', self.lease(late)['status'])
+        self.api.delete_server(taken[0])
+        self.wait_for_status(late, 'ACTIVE')
+        self.wait_for_lease(late, 'ACTIVE')
+        self.assert_no_leaks()
 
-class UnifiedLimitsTest(QuotaCases, base.CloudTestCase):
+
+class LegacyQuotaTest(QuotaCases, base.CloudTestCase):
+    """Nova's default: what is in a cell counts."""
+
+
+class PlacementQuotaTest(UnshelveQuotaMixin, QuotaCases,
+                         base.CloudTestCase):
+    """``[quota] count_usage_from_placement``."""
+
+    def setUp(self):
+        super().setUp()
+        self.flags(count_usage_from_placement=True, group='quota')
+
+
+class UnifiedLimitsTest(UnshelveQuotaMixin, QuotaCases, base.CloudTestCase):
     """``[quota] driver = nova.quota.UnifiedLimitsDriver``."""
+
+    CORES = 'class:VCPU'
 
     def setUp(self):
         super().setUp()
