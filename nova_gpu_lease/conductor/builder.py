@@ -28,6 +28,7 @@ from oslo_utils import excutils
 
 from nova_gpu_lease.conductor import outages
 from nova_gpu_lease.conductor import parts
+from nova_gpu_lease.conductor import ports
 from nova_gpu_lease.conductor import quota
 from nova_gpu_lease.conductor import records
 from nova_gpu_lease.conductor import resend
@@ -209,7 +210,7 @@ class Builder:
                           for server_id in server_ids]
         if None in build_requests:
             raise SelectionLost(reason='a server of it was deleted')
-        specs = [self.spec_of(context, server_id, cast, len(server_ids))
+        specs = [self._spec_to_start(context, server_id, cast, len(server_ids))
                  for server_id in server_ids]
         selected = self._select(context, specs[0], server_ids,
                                 [node for _, node in planned])
@@ -244,7 +245,7 @@ class Builder:
             # Its dispatcher died before it came to that.
             build_request.destroy()
         self._give_back_networks(instance, cast.requested_networks)
-        spec = self.spec_of(context, instance.uuid, cast, 1)
+        spec = self._spec_to_start(context, instance.uuid, cast, 1)
         self.task_mgr._restrict_request_spec_to_cell(context, instance, spec)
         selected = self._select(context, spec, [instance.uuid], [node])
         return instance, spec, selected[0][0]
@@ -353,6 +354,14 @@ class Builder:
         :param cast: the payload.Cast of its request.
         """
         spec = self._fresh_spec(context, server_id, cast, num_servers)
+        spec.generate_request_groups_from_pci_requests()
+        return spec
+
+    def _spec_to_start(self, context, server_id, cast, num_servers):
+        """The same with what its ports ask for by now."""
+        spec = self._fresh_spec(context, server_id, cast, num_servers)
+        ports.refresh(self.task_mgr.network_api, context, spec,
+                      cast.requested_networks)
         spec.generate_request_groups_from_pci_requests()
         return spec
 

@@ -265,7 +265,77 @@ class DeletedTest(ChangesBase):
         self.assert_no_leaks()
 
 
-class PlacesTest(ChangesBase):
+class BandwidthTest(ChangesBase):
+    """Ports whose QoS policies change."""
+
+    GPUS = {'host1': {'gpu': 4}}
+    EGRESS = 'NET_BW_EGR_KILOBIT_PER_SEC'
+
+    def setUp(self):
+        super().setUp()
+        self.nic = uuidutils.generate_uuid()
+        self.placement.post('/resource_providers', {
+            'name': 'nic', 'uuid': self.nic, 'parent_provider_uuid':
+                self._get_provider_uuid_by_host('host1')}, version='1.20')
+        self.placement.put(
+            '/resource_providers/%s/inventories' % self.nic, {
+                'resource_provider_generation': 0,
+                'inventories': {self.EGRESS: {'total': 10000}}})
+
+    def ask(self, port, bandwidth):
+        """Have a port ask for so many kilobits per second, or for none."""
+        port['resource_request'] = bandwidth and {
+            'resources': {self.EGRESS: bandwidth}, 'required': []}
+
+    def port(self, number, bandwidth):
+        port = dict(copy.deepcopy(self.neutron.port_1),
+                    id=uuidutils.generate_uuid(),
+                    mac_address='00:0c:29:00:00:%02x' % number)
+        self.ask(port, bandwidth)
+        self.neutron._ports[port['id']] = port
+        return port
+
+    def claimed(self, server):
+        claim = self._get_allocations_by_server_uuid(server).get(self.nic)
+        return claim and claim['resources'][self.EGRESS]
+
+    def test_bandwidth_is_what_the_port_asks_for_by_then(self):
+        rest = self.create('rest', flavor=self.flavor('gpu:3'))
+        self.wait_for_lease(rest, 'ACTIVE')
+        # At first, and when it starts.
+        changes = [(1000, 2000), (None, 3000), (1000, None)]
+        ports = [self.port(number, before)
+                 for number, (before, _) in enumerate(changes)]
+        servers = [self.queued('server-%d' % number, networks=[
+            {'port': port['id']}]) for number, port in enumerate(ports)]
+        for port, (_, after) in zip(ports, changes):
+            self.ask(port, after)
+        self.api.delete_server(rest)
+        self.api.delete_server(self.blocker)
+        self.wait_for_status(servers, 'ACTIVE')
+        self.assertEqual([2000, 3000, None],
+                         [self.claimed(server) for server in servers])
+        for server in servers:
+            self.api.delete_server(server)
+        for server in servers:
+            self.wait_for_status(server, None)
+        self.assert_no_leaks()
+
+    def test_bandwidth_that_changes_while_a_build_fails(self):
+        port = self.port(1, 1000)
+        self.virt.driver.fail_spawn.add('again')
+        with self.virt.hold('host1'):
+            server = self.create('again', networks=[{'port': port['id']}])
+            self.wait_for('the build', lambda: self.virt.driver.holds)
+            self.assertEqual(1000, self.claimed(server))
+            self.ask(port, 2000)
+        self.wait_for('a failed try', lambda: self.virt.driver.spawns[1:])
+        self.virt.driver.fail_spawn.clear()
+        self.wait_for_status(server, 'ACTIVE')
+        self.assertEqual(2000, self.claimed(server))
+
+
+class PlacesBase(ChangesBase):
     """Where a server may go is what holds when it starts."""
 
     GPUS = {'host1': {'gpu': 1}, 'host2': {'gpu': 1}}
@@ -298,6 +368,9 @@ class PlacesTest(ChangesBase):
         self.wait_for_status(self.on[host], None)
         self.wait_for('a free device',
                       lambda: self.free_devices() == free + 1)
+
+
+class PlacesTest(PlacesBase):
 
     def test_zone_that_moves_and_goes(self):
         self.useFixture(fixtures.MockPatchObject(
