@@ -167,9 +167,20 @@ class MoveTest(MoveCases, actions.ActionTestCase):
     def test_host_disabled(self):
         server = self.leased()
         before = self.lease(server)
-        self.service(self.host_of(server), status='disabled')
+        host = self.host_of(server)
+        self.service(host, status='disabled')
+        elsewhere = self.leased('elsewhere', flavor=self.flavor('gpu:2'))
+        self.assertEqual(self.other(host), self.host_of(elsewhere))
+        waits = self.create('waits')
+        self.wait_for_lease(waits, 'QUEUED')
         self.assert_goes_on(server, before)
         self.assert_ends_shelved(server)
+        self.look()
+        self.assertEqual(2, self.free_devices())
+        self.assertEqual('QUEUED', self.lease(waits)['status'])
+        self.service(host, status='enabled')
+        self.wait_for_status(waits, 'ACTIVE')
+        self.assertEqual(host, self.host_of(waits))
 
     def test_host_down_and_back(self):
         server = self.leased(hints={'gpu_lease': '6s'})

@@ -19,9 +19,11 @@ import fixtures
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova import rpc
 from oslo_utils import uuidutils
 
 from nova_gpu_lease.conductor import dispatcher
+from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
 from tests.functional import base
 from tests.functional import nova_fixtures
@@ -264,6 +266,39 @@ class DeletedTest(ChangesBase):
         self.wait_for_status(after, 'ACTIVE')
         self.assert_no_leaks()
 
+    def test_force_deleted_while_it_waits_to_be_unshelved(self):
+        port = self.neutron.port_1['id']
+        volume = self.cinder.IMAGE_BACKED_VOL
+        server = self.queued(
+            'volume', imageRef='', networks=[{'port': port}],
+            block_device_mapping_v2=self.volume(volume, boot=True))
+        self.api.delete_server(self.blocker)
+        self.wait_for_lease(server, 'ACTIVE')
+        self.api.post_server_action(server, {'shelve': {}})
+        # Nova offloads at once what has no disk of its own.
+        self.wait_for_status(server, 'SHELVED_OFFLOADED')
+        self.wait_for_lease(server, 'RELEASED')
+        blocker = self.create('blocker')
+        self.wait_for_lease(blocker, 'ACTIVE')
+        self.api.post_server_action(server, {'unshelve': None})
+        self.wait_for_lease(server, 'QUEUED')
+        self.assertEqual('unshelving', self.instance(server).task_state)
+        # Nova's tests know no force-delete of a server that has no host.
+        self.useFixture(fixtures.MockPatchObject(
+            rpc.LegacyValidatingNotifier, 'fatal', False))
+        self.api.post_server_action(server, {'forceDelete': None})
+        self.wait_for_status(server, None)
+        lease = self.wait_for_lease(server, 'CANCELLED')
+        self.assertIn('deleted', lease['reason'])
+        self.assertEqual([], self.cinder.attachment_ids_for_instance(server))
+        self.assertEqual({}, self.neutron._port_bindings[port])
+        self.assertEqual({}, self._get_allocations_by_server_uuid(server))
+        self.assertEqual([], self.queue())
+        after = self.queued('after')
+        self.api.delete_server(blocker)
+        self.wait_for_status(after, 'ACTIVE')
+        self.assert_no_leaks()
+
 
 class BandwidthTest(ChangesBase):
     """Ports whose QoS policies change."""
@@ -416,6 +451,39 @@ class PlacesTest(PlacesBase):
         self.wait_for(
             lambda: self.lease(waits), lambda:
             db.lease_current(waits).request.reason_code == 'devices')
+        self.assertEqual('QUEUED', self.lease(waits)['status'])
+        self.empty('host2')
+        self.wait_for_status(waits, 'ACTIVE')
+        self.assertEqual('host2', self.host_of(waits))
+        self.assert_no_leaks()
+
+
+class AggregateTest(PlacesBase):
+    """Hosts are chosen by the metadata of their aggregates."""
+
+    def _setup_services(self):
+        self.flags(
+            enabled_filters=CONF.filter_scheduler.enabled_filters + [
+                'AggregateInstanceExtraSpecsFilter'],
+            group='filter_scheduler')
+        super()._setup_services()
+
+    def describe(self, aggregate, model):
+        self.admin_api.post_aggregate_action(
+            aggregate, {'set_metadata': {'metadata': {'model': model}}})
+
+    def test_metadata_that_moves(self):
+        here = self.admin_api.post_aggregate(
+            {'aggregate': {'name': 'here'}})['id']
+        self.admin_api.add_host_to_aggregate(here, 'host2')
+        self.describe(self.zone, 'new')
+        self.describe(here, 'old')
+        waits = self.queued('waits', flavor=self.flavor(
+            'gpu:1', aggregate_instance_extra_specs__model='new'))
+        self.describe(here, 'new')
+        self.describe(self.zone, 'old')
+        self.empty('host1')
+        self.look()
         self.assertEqual('QUEUED', self.lease(waits)['status'])
         self.empty('host2')
         self.wait_for_status(waits, 'ACTIVE')
