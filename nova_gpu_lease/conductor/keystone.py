@@ -121,9 +121,24 @@ class Keystone:
         try:
             return _trust_auth(trust_id).get_token(self._get_session())
         except (ks_exc.Unauthorized, ks_exc.Forbidden, ks_exc.NotFound):
-            # Ours to mend when the service user itself is refused.
-            self.service_access()
+            # Nobody's user is to blame when Nova's own is refused.
+            self._check_service_user()
             raise
+
+    def _check_service_user(self):
+        """Make sure that Keystone takes the password of Nova's user now.
+
+        :raises: keystoneauth1.exceptions.AuthorizationFailure if it does not,
+            other ClientExceptions when Keystone does not answer.
+        """
+        # A token from before the password was changed would say nothing.
+        auth = ks_loading.load_auth_from_conf_options(CONF, _GROUP)
+        try:
+            auth.get_access(self._get_session())
+        except (ks_exc.Unauthorized, ks_exc.Forbidden,
+                ks_exc.NotFound) as exc:
+            raise ks_exc.AuthorizationFailure(
+                'Keystone refuses the service user of Nova: %s' % exc)
 
     def is_accepted(self, token):
         """Whether services take a token with Nova's service token beside it.
