@@ -97,7 +97,18 @@ class CredentialsTest(base.CloudTestCase):
                      application_credential_id=made['id'],
                      application_credential_secret=made['secret'])
         other.project_id = user.project_id
+        other.forget = lambda: user.request(
+            'keystone', 'DELETE', '/v3/users/%s/application_credentials/%s' % (
+                user.user_id, made['id']))
         return other
+
+    def leave(self, user):
+        """Take the role from a user."""
+        self.admin.request('keystone', 'DELETE', self._role(user))
+
+    def delete_project(self, user):
+        self.admin.request('keystone', 'DELETE',
+                           '/v3/projects/' + user.project_id)
 
     def enable(self, user, enabled):
         self.admin.request(
@@ -204,10 +215,13 @@ class CredentialsTest(base.CloudTestCase):
         self.assertNotIn(trust, self.trusts())
 
     def test_leases_outlive_tokens_and_users(self):
-        plain, left, norole, noproject, early = (
+        plain, left, norole, noproject, *early = (
             self.user(name) for name in (
-                'plain', 'left', 'norole', 'noproject', 'early'))
-        robot = self.with_application_credential(self.user('robot'))
+                'plain', 'left', 'norole', 'noproject', 'early',
+                'early-role', 'early-project'))
+        robot, early_robot = (
+            self.with_application_credential(self.user(name))
+            for name in ('robot', 'early-robot'))
         tokens = [user.session.get_token() for user in (plain, robot)]
         began = time.monotonic()
         self.image = self.admin.get(
@@ -216,9 +230,13 @@ class CredentialsTest(base.CloudTestCase):
         self.wait_until(lambda: len(self.devices()) == 5, 'all GPUs taken')
         servers = {user: self.ask(user, user.name) for user in (
             plain, robot, left, norole, noproject)}
-        self.ask(early, 'early')
+        for user in (*early, early_robot):
+            self.ask(user, user.name)
         self._shown_and_hidden(servers[robot], tokens)
-        self.enable(early, False)
+        self.enable(early[0], False)
+        self.leave(early[1])
+        self.delete_project(early[2])
+        early_robot.forget()
         orphan, foreign = self._lost_trusts(plain)
 
         time.sleep(max(0, 180 - (time.monotonic() - began)))
@@ -234,12 +252,9 @@ class CredentialsTest(base.CloudTestCase):
         self._when_active({
             plain: None, robot: None,
             left: lambda: self.enable(left, False),
-            norole: lambda: self.admin.request(
-                'keystone', 'DELETE', self._role(norole)),
-            noproject: lambda: self.admin.request(
-                'keystone', 'DELETE',
-                '/v3/projects/' + noproject.project_id)})
-        self._failed_for_its_user()
+            norole: lambda: self.leave(norole),
+            noproject: lambda: self.delete_project(noproject)})
+        self._failed_for_their_users()
         self.cloud.restart('nova-conductor')
         names = [user.name for user in servers]
         self.wait_leases(SLOW, **dict.fromkeys(names, 'EXPIRED'))
@@ -300,9 +315,10 @@ class CredentialsTest(base.CloudTestCase):
                     for name, lease in self.leases().items()
                     if not name.startswith('full')}
         self.wait_until(lambda: None not in decided().values(), 'decided')
-        self.assertEqual(dict.fromkeys(
-            ('plain', 'left', 'norole', 'noproject', 'early'), 'trust') |
-            {'robot': 'token'}, decided())
+        self.assertEqual(
+            dict.fromkeys(('plain', 'left', 'norole', 'noproject', 'early',
+                           'early-role', 'early-project'), 'trust') |
+            dict.fromkeys(('robot', 'early-robot'), 'token'), decided())
         shown = self.lease(robots)
         self.assertEqual('token', shown['credentials'])
         self.assertEqual('QUEUED', shown['status'])
@@ -313,7 +329,7 @@ class CredentialsTest(base.CloudTestCase):
             'trust_id is not null from requests where state = "QUEUED" '
             'order by id')
         self.assertEqual(
-            [(1, 0, 1), (1, 1, 0), *[(1, 0, 1)] * 4], kept)
+            [(1, 0, 1), (1, 1, 0), *[(1, 0, 1)] * 6, (1, 1, 0)], kept)
 
     def _lost_trusts(self, plain):
         """Trusts that nobody knows: one is ours, and one another's."""
@@ -323,14 +339,19 @@ class CredentialsTest(base.CloudTestCase):
         return (self.trust(plain, nova_gpu_lease_request=request[0]),
                 self.trust(plain))
 
-    def _failed_for_its_user(self):
-        """Who was disabled while the request waited is told so."""
-        self.wait_leases(SLOW, early='CANCELLED')
-        server, = self.admin.get(
-            'nova', '/v2.1/servers/detail?all_tenants=1&name=early')['servers']
-        self.assertEqual('ERROR', server['status'])
-        self.assertIn('may no longer act in its project',
-                      server['fault']['message'])
+    def _failed_for_their_users(self):
+        """Who left while the request waited is told so."""
+        faults = dict.fromkeys(
+            ('early', 'early-role', 'early-project'),
+            'The user who asked for it may no longer act in its project')
+        faults['early-robot'] = (
+            'Nova may no longer act for the user who asked for it')
+        self.wait_leases(SLOW, **dict.fromkeys(faults, 'CANCELLED'))
+        servers = {server['name']: server for server in self.admin.get(
+            'nova', '/v2.1/servers/detail?all_tenants=1')['servers']}
+        for name, fault in faults.items():
+            self.assertEqual('ERROR', servers[name]['status'], name)
+            self.assertIn(fault, servers[name]['fault']['message'], name)
 
     def _nothing_left(self, tokens):
         """When it is over: nothing in our database, nothing in Nova's logs."""
