@@ -122,7 +122,9 @@ class Ledger:
             "WHERE i.deleted = 0 AND i.vm_state = 'error' "
             "AND i.host IS NULL "
             "AND LEFT(f.message, 16) = 'MessagingTimeout'")}
-        self.servers, self.devices, self.moving = {}, [], set()
+        self.servers, self.devices = {}, []
+        #: {migration uuid, as which Nova claims: (server id, its status)}
+        self.moves = {}
         self.host_of_node = {}
         for cell in self.cells:
             for row in self._query(
@@ -137,9 +139,13 @@ class Ledger:
             self.host_of_node.update(self._query(
                 cell, 'SELECT uuid, host FROM compute_nodes '
                 'WHERE deleted = 0'))
-            self.moving |= {row[0] for row in self._query(
-                cell, 'SELECT uuid FROM migrations WHERE status NOT IN '
-                '(%s)' % ', '.join("'%s'" % s for s in _MIGRATION_OVER))}
+            self.moves.update({row[0]: row[1:] for row in self._query(
+                cell, 'SELECT uuid, instance_uuid, status FROM migrations '
+                'WHERE status NOT IN (%s)' % ', '.join(
+                    "'%s'" % status for status in _MIGRATION_OVER))})
+        #: The servers that move; of others a migration may be left.
+        self.moving = {server for server, _ in self.moves.values()
+                       if server in self.servers}
 
     def _read_placement(self):
         self.allocations = collections.defaultdict(set)
@@ -186,7 +192,7 @@ class Ledger:
         return (self.shared_devices() + self.held_by_nobody() +
                 self.wrong_devices() + self.idle() + self.overdue(back) +
                 self.half_done() + self.unknown() + self.unleased() +
-                self.leases_of_nobody() + self.stuck())
+                self.leases_of_nobody() + self.stuck() + self.moved())
 
     def held_by_nobody(self):
         """Devices, allocations and guests without a server on that host."""
@@ -201,16 +207,21 @@ class Ledger:
         for consumer, providers in self.allocations.items():
             holder = self.servers.get(consumer)
             if ((holder is None or holder.offloaded) and
-                    consumer not in self.moving):
+                    not self._moves(consumer)):
                 found.append('Placement: %s on %s by %s' % (
                     consumer, sorted(providers), holder or 'nobody'))
         for host, server in self.guests:
             holder = self.servers.get(server)
-            if holder is None or holder.host != host:
-                if not self.moving:
-                    found.append('the guest of %s on %s belongs to %s' % (
-                        server, host, holder or 'nobody'))
+            if ((holder is None or holder.host != host) and
+                    server not in self.moving):
+                found.append('the guest of %s on %s belongs to %s' % (
+                    server, host, holder or 'nobody'))
         return found
+
+    def _moves(self, consumer):
+        """Whether a consumer is the migration of a server that moves."""
+        return (consumer in self.moves and
+                self.moves[consumer][0] in self.moving)
 
     def wrong_devices(self):
         """Running servers whose devices are not those that they asked for."""
@@ -220,7 +231,7 @@ class Ledger:
                 held[server].add((host, address))
         found = []
         for server in self.servers.values():
-            if server.vm_state != 'active' or self.moving:
+            if server.vm_state != 'active' or server.id in self.moving:
                 continue
             guest = {(server.host, address) for address in
                      self.guests.get((server.host, server.id), ())}
@@ -314,6 +325,13 @@ class Ledger:
                 if server.task_state and not (
                     server.task_state == 'unshelving' and
                     server.id in self.leases)]
+
+    def moved(self):
+        """Servers whose move is not over."""
+        return ['%s moves: its migration is %s' % (
+            self.servers[server], status)
+            for server, status in self.moves.values()
+            if server in self.servers]
 
     def abandoned(self):
         """Servers without a lease that are busy.

@@ -111,6 +111,7 @@ class SoakTest(base.CloudTestCase):
             datetime.timezone.utc).replace(tzinfo=None)
         while True:
             look = ledger.Ledger(self.cloud)
+            self.assertEqual([], look.overdue(back))
             problems = look.all(back)
             if not problems:
                 return time.monotonic() - begun
