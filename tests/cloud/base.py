@@ -12,10 +12,13 @@
 
 """A devcloud for user stories, and the real ``openstack`` command."""
 
+import collections
 import json
 import logging
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,9 @@ from nova_gpu_lease.devcloud import rest
 SETTINGS = ('gpu_lease.dispatch_interval=1h', 'gpu_lease.sync_interval=1h')
 
 ALICE, BOB, ADMIN = 'alice-lab', 'bob-lab', 'admin'
+
+_SPAWNED = re.compile(
+    r'\[instance: ([0-9a-f-]{36})\] Took [0-9.]+ seconds to spawn')
 
 
 class CommandFailed(Exception):
@@ -88,6 +94,31 @@ class CloudTestCase(base.BaseTestCase):
                                              server['id']), raise_exc=False)
             return not servers['servers']
         self.wait_until(gone, 'all servers deleted', 150)
+
+    def freeze(self, name):
+        """Have a service stand still; a function that lets it go on."""
+        processes = self.cloud.processes
+        frozen = processes.find(name)
+        processes.signal(frozen, signal.SIGSTOP)
+        self.addCleanup(processes.signal, frozen, signal.SIGCONT)
+        return lambda: processes.signal(frozen, signal.SIGCONT)
+
+    def query(self, sql, *parameters):
+        """The rows of a query in our own database."""
+        return mariadb.query(self.cloud.state, 'gpu_lease', sql, *parameters)
+
+    def spawns(self):
+        """{server id: how often a hypervisor started it}, from the logs."""
+        found = collections.Counter()
+        for path in self.cloud.state.path('logs').glob('nova-compute-*.log'):
+            found.update(_SPAWNED.findall(path.read_text()))
+        return found
+
+    def assert_each_once(self, servers):
+        """Each server was built to its end once, an unshelve not counted."""
+        spawns = self.spawns()
+        self.assertEqual({}, {server: spawns[server] for server in servers
+                              if spawns[server] != 1})
 
     def openstack(self, command, project=ALICE, parse=True):
         """Run the client as the member of a project.

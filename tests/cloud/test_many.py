@@ -20,15 +20,12 @@ import collections
 import os
 import pathlib
 import random
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 
-
-from nova_gpu_lease.devcloud import mariadb
 from nova_gpu_lease.devcloud import rest
 from tests.cloud import base
 from tests.cloud import ledger
@@ -42,9 +39,6 @@ CONDUCTORS = ('nova-conductor-1', 'nova-conductor-2')
 TAKEOVER = 10
 #: Seconds between two conductors that are killed.
 KILL_EVERY = 5
-
-_SPAWNED = re.compile(
-    r'\[instance: ([0-9a-f-]{36})\] Took [0-9.]+ seconds to spawn')
 
 
 def say(text):
@@ -85,9 +79,6 @@ class ManyTest(base.CloudTestCase):
                 'gpu_lease': lease,
                 'gpu_lease_on_expiry': 'delete'}})['server']['id']
 
-    def query(self, sql, *parameters):
-        return mariadb.query(self.cloud.state, 'gpu_lease', sql, *parameters)
-
     def holder(self):
         """The conductor that holds the lock, and the lock's owner."""
         owner, = self.query('SELECT owner FROM locks')[0]
@@ -107,13 +98,6 @@ class ManyTest(base.CloudTestCase):
             'SELECT state, COUNT(*) FROM %s GROUP BY state' % table)))
             for table in ('leases', 'requests')]
 
-    def spawns(self):
-        """{server id: how often a hypervisor started it}, from the logs."""
-        found = collections.Counter()
-        for path in self.cloud.state.path('logs').glob('nova-compute-*.log'):
-            found.update(_SPAWNED.findall(path.read_text()))
-        return found
-
     def wait_in_order(self):
         """Wait until nothing is wrong."""
         end = time.monotonic() + 120
@@ -125,11 +109,6 @@ class ManyTest(base.CloudTestCase):
             if time.monotonic() > end:
                 self.fail('\n'.join(problems) + '\n' + back.told())
             time.sleep(1)
-
-    def assert_each_once(self, servers):
-        spawns = self.spawns()
-        self.assertEqual({}, {server: spawns[server] for server in servers
-                              if spawns[server] != 1})
 
     # The lock
 
@@ -163,13 +142,6 @@ class ManyTest(base.CloudTestCase):
         return self.wait_until(
             lambda: self.states()[1]['DISPATCHING'], 'a dispatch')
 
-    def _freeze(self, name):
-        processes = self.cloud.processes
-        frozen = processes.find(name)
-        processes.signal(frozen, signal.SIGSTOP)
-        self.addCleanup(processes.signal, frozen, signal.SIGCONT)
-        return lambda: processes.signal(frozen, signal.SIGCONT)
-
     def _terminate(self, name):
         """SIGTERM; return the seconds until its processes are gone."""
         processes = self.cloud.processes
@@ -187,7 +159,7 @@ class ManyTest(base.CloudTestCase):
         :returns: seconds it took to end.
         """
         name = self.wait_holder()
-        thaw = self._freeze('nova-scheduler')
+        thaw = self.freeze('nova-scheduler')
         servers = [self.quick_create('t%d' % number) for number in range(3)]
         # It waits for the answer to its survey, or to its selection.
         time.sleep(2)
