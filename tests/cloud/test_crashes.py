@@ -26,6 +26,10 @@ _AT = failpoints.NAMES.index
 START = failpoints.NAMES[_AT('queued'):_AT('due')]
 #: From the end of a lease to the end of its server.
 END = failpoints.NAMES[_AT('due'):]
+#: What an unshelve passes, from the moment its request is ours.
+UNSHELVE = ('queued', 'trust-made', 'dispatching', 'claimed', 'cast',
+            'cast-sent', 'placed', 'build-allowed', 'device-claimed',
+            'spawning', 'build-told')
 ON_COMPUTE = ('build-allowed', 'device-claimed', 'spawning',
               'guest-started', 'build-ended', 'guest-off',
               'snapshot-taken', 'guest-removed')
@@ -138,17 +142,48 @@ class CrashTest(base.CloudTestCase):
         self.post_server('u', '1h', [self.port()])
         self.wait_leases(u='ACTIVE')
         server, ports = self.leases()['u']['server_id'], self.ports_of('u')
-        for name in ('device-claimed', 'spawning'):
-            self.act(server, 'shelve')
-            self.wait_statuses(u='SHELVED_OFFLOADED')
-            self.wait_leases(u='RELEASED')
-            self.die_at(name, lambda: self.act(server, 'unshelve'))
-            self.wait_statuses(u='ACTIVE', timeout=90)
-            self.wait_leases(u='ACTIVE')
-            self.assert_all_accounted_for()
-            self.assertEqual(ports, self.ports_of('u'))
-            self.assertEqual({'host1'}, self.hosts_of(ports))
+        for name in UNSHELVE:
+            with self.subTest(failpoint=name):
+                self.shelve('u')
+                before = self.unshelves(server)
+                self.die_at(name, lambda: self.act(server, 'unshelve'))
+                self.wait_statuses(u='ACTIVE', timeout=90)
+                self.wait_leases(u='ACTIVE')
+                self.assert_all_accounted_for()
+                self.assertEqual(ports, self.ports_of('u'))
+                self.assertEqual({'host1'}, self.hosts_of(ports))
+                self.assertEqual(before + 1, self.unshelves(server))
         self.delete('u')
+
+    def test_unshelve_that_is_lost(self):
+        self.post_server('u', '1h')
+        self.wait_leases(u='ACTIVE')
+        server = self.leases()['u']['server_id']
+        self.shelve('u')
+        self.die_at('cast-taken', lambda: self.act(server, 'unshelve'))
+        self.wait_leases(u='CANCELLED', timeout=120)
+        self.assertIn('lost', self.leases()['u']['reason'])
+        self.assertEqual('SHELVED_OFFLOADED', self.statuses()['u'])
+        self.assert_all_accounted_for()
+        self.act(server, 'unshelve')
+        self.wait_leases(u='ACTIVE')
+        self.assertEqual(1, self.unshelves(server))
+        self.assert_all_accounted_for()
+
+    def shelve(self, name):
+        self.act(self.leases()[name]['server_id'], 'shelve')
+        self.wait_statuses(**{name: 'SHELVED_OFFLOADED'})
+        self.wait_leases(**{name: 'RELEASED'})
+
+    def unshelves(self, server):
+        """How often a nova-compute has unshelved a server to the end."""
+        return mariadb.query(
+            self.cloud.state, 'nova',
+            'select count(*) from instance_actions_events e '
+            'join instance_actions a on a.id = e.action_id '
+            "where e.event = 'compute_unshelve_instance' "
+            "and e.result = 'Success' and a.instance_uuid = %s",
+            server)[0][0]
 
     def hosts_of(self, ports):
         """The hosts to which ports are bound."""
