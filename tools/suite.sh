@@ -53,7 +53,8 @@ functional() {
     run_tests "$label" tests/functional . "$@"
 }
 
-cloud_long='test_credentials|CrashTest.test_(start|unshelve)|clocks_half_a_minute'
+cloud_long='test_credentials|clocks_half_a_minute'
+cloud_long+='|CrashTest.test_(start|unshelve|end_by_delete)'
 
 case $suite in
 pep8)

@@ -26,6 +26,9 @@ _AT = failpoints.NAMES.index
 START = failpoints.NAMES[_AT('queued'):_AT('due')]
 #: From the end of a lease to the end of its server.
 END = failpoints.NAMES[_AT('due'):]
+#: What an end by deletion passes of it.
+DELETED = tuple(name for name in END
+                if name not in ('guest-off', 'snapshot-taken'))
 #: What an unshelve passes, from the moment its request is ours.
 UNSHELVE = ('queued', 'trust-made', 'dispatching', 'claimed', 'cast',
             'cast-sent', 'placed', 'build-allowed', 'device-claimed',
@@ -50,17 +53,18 @@ class CrashTest(base.CloudTestCase):
             *self.nova.get('neutron', '/v2.0/networks')['networks']]}
         self.addCleanup(self.cloud.arm)
 
-    def post_server(self, name, lease, ports=()):
+    def post_server(self, name, lease, ports=(), **hints):
         """Create a server without the time the client takes to start.
 
         :param ports: ids of ports that it gets, besides one that Nova makes.
+        :param hints: further hints.
         """
         self.nova.post('nova', '/v2.1/servers', {
             'server': {'name': name, 'flavorRef': self.ids['gpu'],
                        'imageRef': self.ids['tiny'], 'networks': [
                            {'uuid': self.ids['net']},
                            *({'port': port} for port in ports)]},
-            'os:scheduler_hints': {'gpu_lease': lease}})
+            'os:scheduler_hints': {'gpu_lease': lease, **hints}})
 
     def port(self):
         """A port that the user made; its id."""
@@ -211,6 +215,19 @@ class CrashTest(base.CloudTestCase):
                     if image['name'].startswith(server)]
                 self.assertEqual(1, len(images), 'snapshots: %s' % images)
                 self.delete(server)
+
+    def test_end_by_delete(self):
+        for number, name in enumerate(DELETED):
+            server = 'd%d' % number
+            with self.subTest(failpoint=name):
+                self.die_at(name, lambda: self.post_server(
+                    server, '3s', gpu_lease_on_expiry='delete'))
+                self.wait_leases(180, **{server: 'EXPIRED'})
+                self.assertNotIn(server, self.statuses())
+                self.assertEqual([('deleted',)], self.query(
+                    'SELECT end_action FROM leases WHERE server_id = %s',
+                    self.leases()[server]['server_id']))
+                self.assert_all_accounted_for()
 
     def test_cast_is_lost(self):
         self.die_at('cast-taken', lambda: self.post_server('lost', '1h'))
