@@ -54,7 +54,7 @@ functional() {
 }
 
 cloud_long='test_credentials|clocks_half_a_minute'
-cloud_long+='|CrashTest.test_(start|unshelve|end_by_delete)'
+cloud_long+='|CrashTest.test_(start|unshelve|end_by_delete|repeated_build)'
 
 case $suite in
 pep8)

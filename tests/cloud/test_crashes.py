@@ -33,6 +33,8 @@ DELETED = tuple(name for name in END
 UNSHELVE = ('queued', 'trust-made', 'dispatching', 'claimed', 'cast',
             'cast-sent', 'placed', 'build-allowed', 'device-claimed',
             'spawning', 'build-told')
+#: What a repeated build of a server that is in its cell passes by itself.
+REPEATED = ('claimed', 'cast', 'cast-sent')
 ON_COMPUTE = ('build-allowed', 'device-claimed', 'spawning',
               'guest-started', 'build-ended', 'guest-off',
               'snapshot-taken', 'guest-removed')
@@ -228,6 +230,33 @@ class CrashTest(base.CloudTestCase):
                     'SELECT end_action FROM leases WHERE server_id = %s',
                     self.leases()[server]['server_id']))
                 self.assert_all_accounted_for()
+
+    def test_repeated_build(self):
+        for number, name in enumerate(REPEATED):
+            server = 'r%d' % number
+            with self.subTest(failpoint=name):
+                self.die_at(name, self.build_to_fail(server))
+                self.wait_leases(90, **{server: 'ACTIVE'})
+                self.assertEqual('ACTIVE', self.statuses()[server])
+                self.assert_each_once([self.leases()[server]['server_id']])
+                self.assert_all_accounted_for()
+                self.assertEqual(1, len(self.ports_of(server)))
+                self.delete(server)
+
+    def build_to_fail(self, name):
+        """Create a server whose first build fails.
+
+        :returns: a function that lets it fail; until then its host does not
+            look at what was sent to it.
+        """
+        self.cloud.fail_next('spawn')
+        go_on = self.freeze('nova-compute-host1')
+        self.post_server(name, '1h')
+        self.wait_until(lambda: self.query(
+            'SELECT l.id FROM leases l JOIN requests r '
+            'ON r.id = l.request_id WHERE l.server_name = %s '
+            "AND r.state = 'PLACED'", name), '%s to be sent' % name)
+        return go_on
 
     def test_cast_is_lost(self):
         self.die_at('cast-taken', lambda: self.post_server('lost', '1h'))
