@@ -295,13 +295,15 @@ class Ledger:
             if server.vm_state == 'building']
 
     def unleased(self):
-        """Running servers that asked for a lease and have none."""
+        """Servers that asked for a lease, have devices, and no lease."""
         running = ('ACTIVE', 'EXPIRING', 'ERROR')
+        holders = {server for _, _, _, server in self.devices}
         return ['%s runs, its lease: %s' % (
             server, self.leases.get(server.id))
             for server in self.servers.values()
-            if server.vm_state == 'active' and server.gpus and
-            server.hinted and not (
+            if (server.vm_state == 'active' or
+                server.vm_state == 'error' and server.id in holders) and
+            server.gpus and server.hinted and not (
                 server.id in self.leases and
                 self.leases[server.id].state in running)]
 

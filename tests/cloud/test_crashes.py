@@ -28,7 +28,7 @@ START = failpoints.NAMES[_AT('queued'):_AT('due')]
 END = failpoints.NAMES[_AT('due'):]
 #: What an end by deletion passes of it.
 DELETED = tuple(name for name in END
-                if name not in ('guest-off', 'snapshot-taken'))
+                if name not in ('end-cast', 'guest-off', 'snapshot-taken'))
 #: What an unshelve passes, from the moment its request is ours.
 UNSHELVE = ('queued', 'trust-made', 'dispatching', 'claimed', 'cast',
             'cast-sent', 'placed', 'build-allowed', 'device-claimed',
@@ -160,6 +160,21 @@ class CrashTest(base.CloudTestCase):
                 self.assertEqual({'host1'}, self.hosts_of(ports))
                 self.assertEqual(before + 1, self.unshelves(server))
         self.delete('u')
+
+    def test_unshelve_whose_guest_is_there(self):
+        """It is kept, may be the last copy; its lease begins all the same."""
+        self.post_server('u', '1h')
+        self.wait_leases(u='ACTIVE')
+        server = self.leases()['u']['server_id']
+        self.shelve('u')
+        self.die_at('guest-started', lambda: self.act(server, 'unshelve'))
+        self.wait_statuses(u='ERROR')
+        self.wait_leases(u='ACTIVE')
+        self.assert_all_accounted_for()
+        self.nova.post('nova', '/v2.1/servers/%s/action' % server,
+                       {'reboot': {'type': 'HARD'}})
+        self.wait_statuses(u='ACTIVE')
+        self.assert_all_accounted_for()
 
     def test_unshelve_that_is_lost(self):
         self.post_server('u', '1h')
