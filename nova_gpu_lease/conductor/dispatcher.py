@@ -84,14 +84,14 @@ class Dispatcher:
         """Start everything that can start now.
 
         :param still_ours: a function that tells whether the dispatcher lock
-            is still held; asked before each start.
+            is still held; asked before each plan and each start.
         :returns: the time of the next thing to do without an event, an aware
             datetime, or None.
         """
         context = nova_context.get_admin_context()
         began = clock.now()
         self._give_up_waiting(context)
-        while self._round(context, still_ours):
+        while still_ours() and self._round(context, still_ours):
             pass
         return self._next_time(began)
 
