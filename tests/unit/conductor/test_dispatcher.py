@@ -40,3 +40,10 @@ class NextTimeTest(base.TestCase):
             self.assertGreater(self.dispatcher._next_time(self.clock.now),
                                self.clock.now)
             began = self.clock.now
+
+    def test_one_that_is_ending_makes_no_plan(self):
+        """It has no reaper and no scheduler here."""
+        self.queue()
+        self.assertRaises(AttributeError, self.dispatcher.run, lambda: True)
+        self.assertGreater(self.dispatcher.run(lambda: False),
+                           self.clock.now)
