@@ -251,15 +251,14 @@ class ConductorTest(base.CloudTestCase):
         server = self.queued('waits')
         request, = db.requests_in([states.REQUEST_QUEUED])
         reaper = self.manager.gpu_lease_reaper
-        begun = db.request_transition(
-            request, states.REQUEST_DISPATCHING, 'slow',
-            lease_state=states.LEASE_BUILDING)
-        for actor in ('nobody', 'fast'):
-            # It waits again; and somebody else has begun it.
-            with fixtures.MockPatchObject(
-                    self.manager.gpu_lease_dispatcher, 'run',
-                    lambda still_ours: None):
-                reaper.recover()
+        recover = reaper.recover
+        with fixtures.MockPatchObject(reaper, 'recover', lambda: None):
+            begun = db.request_transition(
+                request, states.REQUEST_DISPATCHING, 'slow',
+                lease_state=states.LEASE_BUILDING)
+            for actor in ('nobody', 'fast'):
+                # It waits again; and somebody else has begun it.
+                recover()
                 if actor == 'fast':
                     request, = db.requests_in([states.REQUEST_QUEUED])
                     db.request_transition(
