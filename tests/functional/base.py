@@ -25,6 +25,7 @@ from nova import service
 from nova_gpu_lease.api import paste
 from nova_gpu_lease.conf import CONF
 from nova_gpu_lease.db import api as db
+from nova_gpu_lease import exception
 from tests import fixtures as lease_fixtures
 from tests.functional import driver
 from tests.functional import nova_fixtures
@@ -226,6 +227,19 @@ class CloudMixin:
             lambda: (lambda lease: lease if lease and
                      lease['status'] == status else None)(
                          self.lease(server_id)), timeout)
+
+    def wait_for_begin(self, server_id):
+        """Wait until the lease of a server has begun.
+
+        On a slow machine a short one is soon over: not by the slower API.
+        """
+        def began():
+            try:
+                return db.lease_get(server_id).started_at
+            except exception.LeaseNotFound:
+                return None
+
+        self.wait_for('the lease to begin', began)
 
     def host_of(self, server_id):
         return self.admin_api.get_server(server_id)['OS-EXT-SRV-ATTR:host']

@@ -382,7 +382,7 @@ class ConductorTest(base.CloudTestCase):
 
     def test_end_by_deletion_needs_no_user(self):
         server = self.create('ends', hints={
-            'gpu_lease': '2s', 'gpu_lease_on_expiry': 'delete'})
+            'gpu_lease': '8s', 'gpu_lease_on_expiry': 'delete'})
         self.wait_for_lease(server, 'ACTIVE')
 
         def context_for(request):
@@ -397,7 +397,7 @@ class ConductorTest(base.CloudTestCase):
         """A server whose lease ends while a dead service has left it busy."""
         self.flags(expiry_timeout='1s', expiry_retry_interval='1s',
                    group='gpu_lease')
-        server = self.create(name, hints={'gpu_lease': '3s'})
+        server = self.create(name, hints={'gpu_lease': '8s'})
         self.wait_for_lease(server, 'ACTIVE')
         instance = self.instance(server)
         instance.task_state = task_state
@@ -447,7 +447,7 @@ class ConductorTest(base.CloudTestCase):
 
     def test_offload_that_was_lost_is_asked_for_again(self):
         lost = self._lose_one('shelve_offload_instance')
-        server = self.create('shelved', {'gpu_lease': '6s'})
+        server = self.create('shelved', {'gpu_lease': '12s'})
         self.wait_for_lease(server, 'ACTIVE')
         # Nova is not told to offload: that is left to the end of the lease.
         self.api.post_server_action(server, {'shelve': None})

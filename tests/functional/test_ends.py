@@ -35,15 +35,7 @@ class EndsTest(base.CloudTestCase):
     def leased(self, name='one', duration='4s', **hints):
         """A server with a short lease that has begun."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
-
-        def began():
-            # On a slow machine it is soon over: not by the slower API.
-            try:
-                return self.row(server).started_at
-            except exception.LeaseNotFound:
-                return None
-
-        self.wait_for('the lease to begin', began)
+        self.wait_for_begin(server)
         return server
 
     def row(self, server):
@@ -246,9 +238,9 @@ class EndsTest(base.CloudTestCase):
         self.useFixture(fixtures.MonkeyPatch(
             'nova_gpu_lease.db.leases.OVERDUE', datetime.timedelta()))
         self.virt.driver.fail_snapshot.add('one')
-        self.leased()
         log = self.useFixture(fixtures.FakeLogger(
             'nova_gpu_lease.conductor.expirer'))
+        self.leased()
         self.wait_for('the count', lambda: '1 leases are overdue' in
                       log.output)
         self.assertIn('nova-gpu-lease-manage lease overdue', log.output)

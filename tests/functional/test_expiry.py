@@ -38,7 +38,7 @@ class ExpiryCases:
     def leased(self, name, duration='6s', **hints):
         """A server that runs, with a short lease."""
         server = self.create(name, dict({'gpu_lease': duration}, **hints))
-        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_begin(server)
         return server
 
     def images(self, name):
@@ -209,7 +209,7 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.wait_for_status(others, 'ACTIVE')
 
     def test_restarted_compute_ends_what_ended_meanwhile(self):
-        server = self.leased('one')
+        server = self.leased('one', '12s')
         host = self.host_of(server)
         lease = self.wait_for_lease(server, 'ACTIVE')
         self.computes[host].stop()
@@ -221,7 +221,7 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.wait_for_lease(server, 'EXPIRED')
 
     def test_restarted_conductor_ends_what_ended_meanwhile(self):
-        server = self.leased('one')
+        server = self.leased('one', '12s')
         lease = self.wait_for_lease(server, 'ACTIVE')
         self.conductor.stop()
         time.sleep(max(0, lease['remaining']) + 1)

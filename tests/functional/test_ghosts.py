@@ -131,7 +131,7 @@ class GhostCases:
         self.assert_no_leaks()
 
     def test_expiry_frees_the_tracker_last(self):
-        first = self.running('first', {'gpu_lease': '2s'})
+        first = self.running('first', {'gpu_lease': '8s'})
         after = self.queued('after')
         with self.hold_offload(first) as reached:
             self.assertTrue(reached.wait(base.TIMEOUT))

@@ -71,7 +71,7 @@ class OrderCases:
         ).total_seconds() - self.TURNOVER), 2)
         long = self.waits('long')
         self.assertFalse(self.lease(long)['expected_start_promised'])
-        short = self.running('short', {'gpu_lease': '5s'})
+        short = self.running('short', {'gpu_lease': '8s'})
         self.assertEqual([['both'], ['long']], self.waiting())
         self.wait_for_status(both, 'ACTIVE', 120)
         self.wait_for_lease(both, 'ACTIVE')
