@@ -63,7 +63,8 @@ _QUICK = (task_states.DELETING, task_states.POWERING_OFF,
           task_states.RESUMING, task_states.UNRESCUING)
 #: After so long an order that nobody has begun is held for lost.
 LOST = datetime.timedelta(seconds=20)
-#: After so many tries a snapshot is held for broken off, and not for slow.
+#: After so many tries, each time, a snapshot is held for broken off, and not
+#: for slow.
 SLOW = 4
 
 
@@ -206,7 +207,7 @@ class Expirer:
                      instance.task_state == task_states.DELETING)
         if (is_lost or instance.task_state in _QUICK or
                 (instance.task_state in _SHELVING and
-                 tries.failures(lease) + 1 >= SLOW)):
+                 (tries.failures(lease) + 1) % SLOW == 0)):
             self._free(lease, instance)
         return False
 
