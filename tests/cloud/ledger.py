@@ -354,6 +354,16 @@ class Ledger:
         return sorted((self.unanswered - self.leased) &
                       self.allocations.keys())
 
+    def lost_by_nova(self):
+        """The same of servers that never got further than the API.
+
+        Its conductor died while it asked the scheduler, and nobody looks for
+        them. Those that are just being started look alike: it is for a time
+        at which nothing is started any more.
+        """
+        return sorted({server for server, (_, hinted) in self.building.items()
+                       if not hinted} & self.allocations.keys())
+
     def told(self):
         """The whole of it, for the report of a failure."""
         lines = [*map(str, self.servers.values()),

@@ -115,7 +115,10 @@ class SoakTest(base.CloudTestCase):
             problems = look.all(back)
             if not problems:
                 return time.monotonic() - begun
-            for server_id in look.leaked_by_nova():
+            leaked = look.leaked_by_nova()
+            if time.monotonic() - begun > OPERATOR:
+                leaked += look.lost_by_nova()
+            for server_id in leaked:
                 if server_id not in self.leaks:
                     self.leaks.add(server_id)
                     self._tell('leaked by Nova, deleted: %s' %
