@@ -185,12 +185,14 @@ class Actions:
         return server_id
 
     def remove_leak(self, server_id):
-        """Delete a server that Nova has buried, and its allocation."""
-        try:
-            self.admin.request('nova', 'DELETE',
-                               '/v2.1/servers/%s' % server_id)
-        except ks_exc.NotFound:
-            return '%s is gone' % server_id
+        """Delete a server that Nova lost or buried, and its allocation."""
+        for service, path in (('nova', '/v2.1/servers/%s'),
+                              ('placement', '/allocations/%s')):
+            try:
+                self.admin.request(service, 'DELETE', path % server_id)
+            except ks_exc.NotFound:
+                # The one goes with the other, or its owner was quicker.
+                continue
         return server_id
 
     def restart(self):

@@ -115,15 +115,16 @@ class SoakTest(base.CloudTestCase):
             problems = look.all(back)
             if not problems:
                 return time.monotonic() - begun
+            is_time = time.monotonic() - begun > OPERATOR
             leaked = look.leaked_by_nova()
-            if time.monotonic() - begun > OPERATOR:
+            if is_time:
                 leaked += look.lost_by_nova()
             for server_id in leaked:
                 if server_id not in self.leaks:
                     self.leaks.add(server_id)
                     self._tell('leaked by Nova, deleted: %s' %
                                self.actions.remove_leak(server_id))
-            if time.monotonic() - begun > OPERATOR:
+            if is_time:
                 for server in look.abandoned():
                     if server.id not in cleared:
                         cleared.add(server.id)
