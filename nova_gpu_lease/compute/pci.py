@@ -127,9 +127,6 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         makes, reads that the server has the device of the first one, too: its
         guest would get a device that somebody else is given.
         """
-        if 'pci_devices' not in instance:
-            # Nova reads them in the middle of the claim.
-            instance.obj_load_attr('pci_devices')
         before = self.devices_of(instance.uuid)
         try:
             claim = super().instance_claim(
