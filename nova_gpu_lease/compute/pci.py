@@ -67,9 +67,10 @@ class ResourceTracker(resource_tracker.ResourceTracker):
         frees next what is in the lists of servers that are not here.
         """
         tracker = self.pci_tracker
+        free = tracker.stats.get_free_devs()
         for device in tracker.pci_devs.objects:
             if device.status == fields.PciDeviceStatus.AVAILABLE:
-                if device not in tracker.stats.get_free_devs():
+                if device not in free:
                     tracker.stats.add_device(device)
                     LOG.info('Device %s is free, and can be had again.',
                              device.address)

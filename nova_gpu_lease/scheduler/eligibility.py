@@ -95,9 +95,14 @@ class Eligibility:
         self.resources = self._resources()
         self.queries = [room.parse_query(resources.to_querystring())
                         for resources in self.resources]
+        own = self._own_cell()
+        #: Nova starts new servers in no cell that is disabled; those that are
+        #: in one may start there.
+        self.open_cells = {own} if own else {
+            cell.uuid for cell in manager.host_manager.enabled_cells}
         self.nodes = {
             uuid: node for uuid, node in view.nodes.items()
-            if self._in_cell(node) and
+            if own in (None, node.cell) and
             planner.most([(frozenset(pool['aliases']), pool['total'])
                           for pool in node.pools], self.devices, 1)}
         self._fits = self._after = self._ever = None
@@ -136,23 +141,17 @@ class Eligibility:
             min(count, num_servers)) for uuid, count in slots.items()]
         return max(counts, default=0) if self._together else sum(counts)
 
-    def _in_cell(self, node):
+    def _own_cell(self):
+        """The uuid of the cell that the servers are in; None for new ones."""
         destination = self.spec.requested_destination
-        return not (destination and 'cell' in destination and
-                    destination.cell) or destination.cell.uuid == node.cell
+        if destination and 'cell' in destination and destination.cell:
+            return destination.cell.uuid
+        return None
 
     def _is_usable(self, node):
-        """Whether Nova would have a server go there now.
-
-        Nova starts new servers in no cell that is disabled; those that are
-        in one may start there.
-        """
-        destination = self.spec.requested_destination
-        return (node.usable and bool(node.tree) and (
-            bool(destination and 'cell' in destination and
-                 destination.cell) or node.cell in {
-                     cell.uuid for cell in
-                     self.manager.host_manager.enabled_cells}))
+        """Whether Nova would have a server go there now."""
+        return (node.usable and bool(node.tree) and
+                node.cell in self.open_cells)
 
     def _resources(self):
         """What is asked of Placement, as SchedulerManager does."""
