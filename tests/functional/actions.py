@@ -132,12 +132,6 @@ class ActionMixin:
         self.wait_for_status(head, 'ACTIVE')
         self.assertEqual('host2', self.host_of(head))
 
-    def service(self, host, **values):
-        """Change the compute service of a host."""
-        service = self.admin_api.get_services(
-            binary='nova-compute', host=host)[0]
-        return self.admin_api.put_service(service['id'], values)
-
 
 class ActionTestCase(ActionMixin, base.CloudTestCase):
     """Two hosts with two GPUs each."""

@@ -244,6 +244,12 @@ class CloudMixin:
     def host_of(self, server_id):
         return self.admin_api.get_server(server_id)['OS-EXT-SRV-ATTR:host']
 
+    def service(self, host, **values):
+        """Change the compute service of a host."""
+        service = self.admin_api.get_services(
+            binary='nova-compute', host=host)[0]
+        return self.admin_api.put_service(service['id'], values)
+
     def instance(self, server_id):
         """Nova's record of a server."""
         context = nova_context.get_admin_context()

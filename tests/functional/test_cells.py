@@ -86,14 +86,14 @@ class CellsTest(base.CloudTestCase):
             self.wait_for('both builds',
                           lambda: len(self.virt.driver.holds) == 2)
             for host in self.GPUS:
-                self.set_service(host, 'disabled')
+                self.service(host, status='disabled')
         for server in gang:
             self.wait_for_lease(server, 'QUEUED')
         self.virt.driver.fail_spawn.clear()
         in_cell = {self.cell_of(server): server for server in gang}
         # Neither waits for the host of the other one.
         for host in ('host2', 'host1'):
-            self.set_service(host, 'enabled')
+            self.service(host, status='enabled')
             server = in_cell.pop(self.CELLS[host])
             self.wait_for_lease(server, 'ACTIVE')
             self.assertEqual(host, self.host_of(server))
@@ -143,11 +143,6 @@ class CellsTest(base.CloudTestCase):
                 manager.gpu_lease_dispatcher, 'run') as run:
             manager._gpu_lease_dispatch(True)
         run.mock.assert_called_once()
-
-    def set_service(self, host, status):
-        service, = self.admin_api.get_services(
-            binary='nova-compute', host=host)
-        self.admin_api.put_service(service['id'], {'status': status})
 
     def test_leases_of_both_cells_end(self):
         kept = self.leased(['one', 'two'], '6s')

@@ -391,10 +391,7 @@ class PlacesBase(ChangesBase):
             self.zone, {'remove_host': {'host': host}})
 
     def enable(self, host, enabled=True):
-        service = self.admin_api.get_services(
-            binary='nova-compute', host=host)[0]
-        self.admin_api.put_service(service['id'], {
-            'status': 'enabled' if enabled else 'disabled'})
+        self.service(host, status='enabled' if enabled else 'disabled')
 
     def empty(self, host):
         free = self.free_devices()

@@ -225,9 +225,7 @@ class ConductorTest(base.CloudTestCase):
             # Here ours stands still. Its host is not that of the other.
             lease = db.lease_current(server_ids[0])
             planned.append(lease.host)
-            service, = self.admin_api.get_services(
-                binary='nova-compute', host=lease.host)
-            self.admin_api.put_service(service['id'], {'status': 'disabled'})
+            self.service(lease.host, status='disabled')
             recover()
             thread.start()
             self.assertTrue(claimed.wait(base.TIMEOUT))

@@ -264,9 +264,7 @@ class GhostCases:
             '.claim_resources', lambda *args: True)
 
     def _disable_host(self, server):
-        service = self.admin_api.get_services(
-            binary='nova-compute', host='host1')[0]
-        self.admin_api.put_service(service['id'], {'status': 'disabled'})
+        self.service('host1', status='disabled')
 
     def test_claim_of_a_later_unshelve_is_kept(self):
         self.flags(shelved_offload_time=0)

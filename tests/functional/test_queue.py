@@ -232,14 +232,12 @@ class QueueTest(QueueCases, base.CloudTestCase):
                                             api=self.admin_api)))
 
     def test_disabled_host_waits_until_enabled(self):
-        service = self.admin_api.get_services(
-            binary='nova-compute', host='host1')[0]
-        self.admin_api.put_service(service['id'], {'status': 'disabled'})
+        self.service('host1', status='disabled')
         server = self.create('one')
         self.wait_for_lease(server, 'QUEUED')
         time.sleep(1)
         self.assertEqual('QUEUED', self.lease(server)['status'])
-        self.admin_api.put_service(service['id'], {'status': 'enabled'})
+        self.service('host1', status='enabled')
         self.wait_for_status(server, 'ACTIVE')
 
     def test_host_that_comes_back_wakes_the_queue(self):

@@ -157,13 +157,12 @@ class QuotaCases:
     def test_plan_that_starts_several_does_not_pass_the_quota(self):
         # Nor where Nova is told to check it at the API only.
         self.flags(recheck_quota=False, group='quota')
-        service, = self.admin_api.get_services(binary='nova-compute')
-        self.admin_api.put_service(service['id'], {'status': 'disabled'})
+        self.service('host1', status='disabled')
         servers = [self.create('mine-%d' % number) for number in range(4)]
         for server in servers:
             self.wait_for_lease(server, 'QUEUED')
         self.limit(servers=2)
-        self.admin_api.put_service(service['id'], {'status': 'enabled'})
+        self.service('host1', status='enabled')
         self.wait_for_status(servers[:2], 'ACTIVE')
         for server in servers[2:]:
             self.assertIn('2 of 2 used, 1 more needed', self.limited(server))
