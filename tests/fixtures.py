@@ -86,6 +86,27 @@ def use_database(fixture, url):
     fixture.addCleanup(_engine.reset)
 
 
+class SQLitePoolFixture(fixtures.Fixture):
+    """Keeps the connections to SQLite files that oslo.db opens from now on.
+
+    oslo.db opens one for each transaction, which reads the whole schema: a
+    sixth of the time of a test with all of Nova's tables.
+    """
+
+    def _setUp(self):
+        pools = []
+
+        class Pool(sa.QueuePool):
+            def __init__(self, *args, **kwargs):
+                # No limit: nobody waits for another one's transaction.
+                super().__init__(*args, **dict(kwargs, pool_size=0))
+                pools.append(self)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'oslo_db.sqlalchemy.engines.pool.NullPool', Pool))
+        self.addCleanup(lambda: [pool.dispose() for pool in pools])
+
+
 class ClockFixture(fixtures.Fixture):
     """Stops nova_gpu_lease.clock; ``advance()`` moves it."""
 

@@ -30,8 +30,8 @@ cd "$(dirname "$0")/.."
 first=("$@")
 second=()
 if [ ${#first[@]} = 0 ]; then
-    first=(pep8 genconfig genpolicy docs py3 functional)
-    second=(cloud soak functional-eventlet host)
+    first=(pep8 genconfig genpolicy docs py3 functional functional-eventlet)
+    second=(cloud soak host)
     # A taste of it; the whole is "tox -e soak".
     export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi

@@ -12,6 +12,7 @@
 
 """Boots a cloud with this package in its hooks; what tests ask of it."""
 
+import functools
 from importlib import metadata
 import os
 import threading
@@ -45,6 +46,7 @@ IMAGE = '155d900f-4e14-4e4c-a73d-069cbf4541e6'
 TIMEOUT = 60
 
 
+@functools.cache
 def nova_paste_ini():
     """The path of the api-paste.ini that Nova installed."""
     path, = [path for path in metadata.files('nova')
@@ -80,7 +82,7 @@ class HooksFixture(fixtures.Fixture):
                         'nova_gpu_lease.scheduler.weights.GPULeaseWeigher']},
                 # Only events drive the queue, and these at once.
                 'gpu_lease': {
-                    'poll_interval': 0.1, 'dispatch_interval': '1h',
+                    'poll_interval': 0.2, 'dispatch_interval': '1h',
                     'sync_interval': '1h', 'expiry_retry_interval': '1s'},
         }.items():
             for name, value in options.items():
@@ -100,6 +102,7 @@ class CloudMixin:
     HOOKS = True
 
     def setUp(self):
+        self.useFixture(lease_fixtures.SQLitePoolFixture())
         super().setUp()
         self.flavors = {}
 
@@ -205,8 +208,8 @@ class CloudMixin:
                 self.fail('Timeout: %s' % (what() if callable(what)
                                            else what))
             # Services in the same process wait for the processor meanwhile.
-            time.sleep(max(pause, 2 * (now - began)))
-            pause = min(pause * 1.2, 0.25)
+            time.sleep(max(pause, 4 * (now - began)))
+            pause = min(pause * 1.2, 0.5)
 
     def wait_for_status(self, server_ids, status, timeout=TIMEOUT):
         """Wait until a server, or each of a list, has a status."""
