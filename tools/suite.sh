@@ -50,7 +50,8 @@ functional() {
     export OS_TEST_TIMEOUT=${OS_TEST_TIMEOUT:-300}
     local label=$2
     shift 2
-    run_tests "$label" tests/functional . "$@"
+    # One more than there are processors: at times a test only waits.
+    run_tests "$label" tests/functional . --concurrency $(($(nproc) + 1)) "$@"
 }
 
 cloud_long='test_credentials|clocks_half_a_minute'
