@@ -208,7 +208,7 @@ class CloudMixin:
                 self.fail('Timeout: %s' % (what() if callable(what)
                                            else what))
             # Services in the same process wait for the processor meanwhile.
-            time.sleep(max(pause, 4 * (now - began)))
+            time.sleep(max(pause, min(4 * (now - began), 1)))
             pause = min(pause * 1.2, 0.5)
 
     def wait_for_status(self, server_ids, status, timeout=TIMEOUT):
@@ -231,16 +231,21 @@ class CloudMixin:
                      lease['status'] == status else None)(
                          self.lease(server_id)), timeout)
 
-    def wait_for_begin(self, server_id):
+    def wait_for_begin(self, server_id, after=None):
         """Wait until the lease of a server has begun.
 
         On a slow machine a short one is soon over: not by the slower API.
+
+        :param after: an earlier lease of the server, as the API shows it.
         """
         def began():
             try:
-                return db.lease_get(server_id).started_at
+                lease = db.lease_get(server_id)
             except exception.LeaseNotFound:
                 return None
+            if after and lease.uuid == after['id']:
+                return None
+            return lease.started_at
 
         self.wait_for('the lease to begin', began)
 

@@ -183,7 +183,7 @@ class MoveTest(MoveCases, actions.ActionTestCase):
         self.assertEqual(host, self.host_of(waits))
 
     def test_host_down_and_back(self):
-        server = self.leased(hints={'gpu_lease': '6s'})
+        server = self.leased(hints={'gpu_lease': '12s'})
         before = self.lease(server)
         host = self.host_of(server)
         self.down(host)

@@ -82,7 +82,7 @@ class ExpiryCases:
     def test_unshelve_waits_in_the_queue(self):
         server = self.leased('one')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        self.wait_for_lease(server, 'EXPIRED')
+        first = self.wait_for_lease(server, 'EXPIRED')
         others = self.create_gang('other', 2)
         self.wait_for_status(others, 'ACTIVE')
         self.api.post_server_action(server, {'unshelve': None})
@@ -91,8 +91,7 @@ class ExpiryCases:
             request['kind'] for request in self.queue()] == ['unshelve'])
         self.assertEqual('SHELVED_OFFLOADED', self.status(server))
         self.api.delete_server(others[0])
-        self.wait_for_status(server, 'ACTIVE')
-        self.wait_for_lease(server, 'ACTIVE')
+        self.wait_for_begin(server, after=first)
 
     def test_failed_unshelve_keeps_the_work_and_the_queue_goes_on(self):
         server = self.leased('one')
@@ -100,14 +99,14 @@ class ExpiryCases:
         self.wait_for_lease(server, 'EXPIRED')
         self.virt.driver.fail_spawn.add('one')
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_lease(server, 'CANCELLED')
+        failed = self.wait_for_lease(server, 'CANCELLED')
         self.assertEqual('SHELVED_OFFLOADED', self.status(server))
         self.assertIsNone(
             self.api.get_server(server)['OS-EXT-STS:task_state'])
         self.virt.driver.fail_spawn.clear()
         self.wait_for('free devices', lambda: self.free_devices() == 2)
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_begin(server, after=failed)
 
 
 class ExpiryTest(ExpiryCases, base.CloudTestCase):
@@ -190,10 +189,8 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         first = self.wait_for_lease(server, 'EXPIRED')
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_status(server, 'ACTIVE')
-        second = self.wait_for_lease(server, 'ACTIVE')
-        self.assertNotEqual(first['id'], second['id'])
-        self.assertEqual(6, second['duration'])
+        self.wait_for_begin(server, after=first)
+        self.assertEqual(6, self.lease(server)['duration'])
         self.assertEqual(2, len(self.leases('?server_id=%s' % server)))
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
@@ -238,16 +235,15 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
             'boot_index': 0, 'uuid': volume, 'source_type': 'volume',
             'destination_type': 'volume'}]
         server = self.api.post_server(body)['id']
-        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_begin(server)
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        self.wait_for_lease(server, 'EXPIRED')
+        first = self.wait_for_lease(server, 'EXPIRED')
         self.assertEqual([], self.images('volume'))
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_begin(server, after=first)
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
-        self.wait_for_lease(server, 'ACTIVE')
 
 
 class ExpiryPlacementTest(ExpiryCases, base.CloudTestCase):
