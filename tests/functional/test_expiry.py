@@ -80,9 +80,9 @@ class ExpiryCases:
         self.assertEqual('deleted', lease['end_action'])
 
     def test_unshelve_waits_in_the_queue(self):
-        server = self.leased('one')
+        server = self.leased('one', '12s')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        first = self.wait_for_lease(server, 'EXPIRED')
+        self.wait_for_lease(server, 'EXPIRED')
         others = self.create_gang('other', 2)
         self.wait_for_status(others, 'ACTIVE')
         self.api.post_server_action(server, {'unshelve': None})
@@ -91,22 +91,23 @@ class ExpiryCases:
             request['kind'] for request in self.queue()] == ['unshelve'])
         self.assertEqual('SHELVED_OFFLOADED', self.status(server))
         self.api.delete_server(others[0])
-        self.wait_for_begin(server, after=first)
+        self.wait_for_status(server, 'ACTIVE')
+        self.wait_for_lease(server, 'ACTIVE')
 
     def test_failed_unshelve_keeps_the_work_and_the_queue_goes_on(self):
-        server = self.leased('one')
+        server = self.leased('one', '12s')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
         self.virt.driver.fail_spawn.add('one')
         self.api.post_server_action(server, {'unshelve': None})
-        failed = self.wait_for_lease(server, 'CANCELLED')
+        self.wait_for_lease(server, 'CANCELLED')
         self.assertEqual('SHELVED_OFFLOADED', self.status(server))
         self.assertIsNone(
             self.api.get_server(server)['OS-EXT-STS:task_state'])
         self.virt.driver.fail_spawn.clear()
         self.wait_for('free devices', lambda: self.free_devices() == 2)
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_begin(server, after=failed)
+        self.wait_for_status(server, 'ACTIVE')
 
 
 class ExpiryTest(ExpiryCases, base.CloudTestCase):
@@ -185,12 +186,14 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
         self.assertNotEqual(first['id'], second['id'])
 
     def test_unshelve_after_expiry_is_a_new_lease_of_the_same_length(self):
-        server = self.leased('one')
+        server = self.leased('one', '12s')
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         first = self.wait_for_lease(server, 'EXPIRED')
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_begin(server, after=first)
-        self.assertEqual(6, self.lease(server)['duration'])
+        self.wait_for_status(server, 'ACTIVE')
+        second = self.wait_for_lease(server, 'ACTIVE')
+        self.assertNotEqual(first['id'], second['id'])
+        self.assertEqual(12, second['duration'])
         self.assertEqual(2, len(self.leases('?server_id=%s' % server)))
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
         self.wait_for_lease(server, 'EXPIRED')
@@ -229,21 +232,22 @@ class ExpiryTest(ExpiryCases, base.CloudTestCase):
 
     def test_volume_backed_server_is_shelved_with_its_volume(self):
         volume = nova_fixtures.CinderFixture.IMAGE_BACKED_VOL
-        body = self.body('volume', {'gpu_lease': '6s'})
+        body = self.body('volume', {'gpu_lease': '12s'})
         del body['server']['imageRef']
         body['server']['block_device_mapping_v2'] = [{
             'boot_index': 0, 'uuid': volume, 'source_type': 'volume',
             'destination_type': 'volume'}]
         server = self.api.post_server(body)['id']
-        self.wait_for_begin(server)
+        self.wait_for_status(server, 'ACTIVE')
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
         self.wait_for_status(server, 'SHELVED_OFFLOADED')
-        first = self.wait_for_lease(server, 'EXPIRED')
+        self.wait_for_lease(server, 'EXPIRED')
         self.assertEqual([], self.images('volume'))
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
         self.api.post_server_action(server, {'unshelve': None})
-        self.wait_for_begin(server, after=first)
+        self.wait_for_status(server, 'ACTIVE')
         self.assertIn(volume, self.cinder.volume_ids_for_instance(server))
+        self.wait_for_lease(server, 'ACTIVE')
 
 
 class ExpiryPlacementTest(ExpiryCases, base.CloudTestCase):
