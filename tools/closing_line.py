@@ -12,7 +12,7 @@
 #    under the License.
 
 
-"""Count a subunit stream on stdin and say so in one line.
+"""Name the failed tests of a subunit stream on stdin, then count, in one line.
 
 usage: stestr last --subunit | tools/closing_line.py SUITE
 """
@@ -23,12 +23,23 @@ import subunit
 import testtools
 
 
+def reason(details):
+    """Return the end of a traceback: what follows its last indented line."""
+    lines = details.strip().splitlines()
+    starts = [number for number, line in enumerate(lines, 1)
+              if line.startswith('  ')]
+    return ' '.join(lines[max(starts, default=0):])[:300]
+
+
 def main():
     summary = testtools.StreamSummary()
     summary.startTestRun()
     subunit.ByteStreamToStreamResult(
         sys.stdin.buffer, non_subunit_name='stdout').run(summary)
     summary.stopTestRun()
+    for test, details in summary.errors + summary.failures:
+        print('%s: failed: %s: %s' % (
+            sys.argv[1], test.id(), reason(details)))
     failed = (len(summary.errors) + len(summary.failures) +
               len(summary.unexpectedSuccesses))
     skipped = len(summary.skipped)

@@ -57,8 +57,8 @@ run() {
 second_lane() {
     local suite
     for suite in "${second[@]}"; do
-        run "$suite" >"$results/output" 2>&1
-        cat "$results/output"
+        run "$suite" >"$results/$suite.output" 2>&1
+        cat "$results/$suite.output"
     done
 }
 
@@ -66,7 +66,7 @@ second_lane &
 lane=$!
 trap 'kill $lane 2>/dev/null; wait; rm -rf "$results"' EXIT
 for suite in "${first[@]}"; do
-    run "$suite"
+    run "$suite" 2>&1 | tee "$results/$suite.output"
 done
 wait $lane
 
@@ -75,6 +75,8 @@ cd "$results" && cat "${first[@]}" "${second[@]}"
 echo "All of it took $((SECONDS - began)) s."
 failed=$(grep -l FAILED "${first[@]}" "${second[@]}")
 if [ -n "$failed" ]; then
+    # Once more what failed, where who reads only the end will find it.
+    grep -h ': failed: ' *.output
     echo "FAILED:" $failed
     exit 1
 fi
