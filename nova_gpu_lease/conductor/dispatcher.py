@@ -91,9 +91,12 @@ class Dispatcher:
         context = nova_context.get_admin_context()
         began = clock.now()
         self._give_up_waiting(context)
-        while still_ours() and self._round(context, still_ours):
-            pass
-        return self._next_time(began)
+        while still_ours():
+            if not self._round(context, still_ours):
+                return self._next_time(began)
+        # What is left is due at once, for whoever holds the lock then: that
+        # may be this process, whose beat was only late.
+        return began
 
     def _round(self, context, still_ours):
         """Plan once and start what the plan starts.
@@ -119,7 +122,7 @@ class Dispatcher:
                 if name not in plan.starts:
                     continue
                 if not still_ours():
-                    return False
+                    return True
                 self._start(context, request,
                             {lease.server_id for lease in leases},
                             plan.starts[name], hosts)

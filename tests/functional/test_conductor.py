@@ -197,6 +197,30 @@ class ConductorTest(base.CloudTestCase):
         self.assertEqual(['other', 'check', 'prepare'],
                          [name for name, _ in self.virt.driver.spawns])
 
+    def test_beat_that_is_late_for_a_moment_forgets_nothing(self):
+        """Nobody took over, and what woke the dispatcher comes once."""
+        dispatcher, leader = (self.manager.gpu_lease_dispatcher,
+                              self.manager.gpu_lease_leader)
+        plan, holds = dispatcher._plan, leader.holds
+        times = []
+
+        def slow(*args):
+            planned = plan(*args)
+            times.append('planned')
+            return planned
+
+        def late():
+            if times == ['planned'] and (
+                    threading.current_thread().name == 'gpu-lease-dispatch'):
+                times.append('late')
+                return False
+            return holds()
+
+        self.useFixture(fixtures.MockPatchObject(dispatcher, '_plan', slow))
+        self.useFixture(fixtures.MockPatchObject(leader, 'holds', late))
+        self.wait_for_lease(self.create('first'), 'ACTIVE')
+        self.assertEqual(['planned', 'late', 'planned'], times[:3])
+
     def test_dispatcher_that_stood_still_gives_no_claim_of_another_back(self):
         dispatcher = self.manager.gpu_lease_dispatcher
         reaper = self.manager.gpu_lease_reaper

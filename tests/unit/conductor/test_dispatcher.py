@@ -45,5 +45,10 @@ class NextTimeTest(base.TestCase):
         """It has no reaper and no scheduler here."""
         self.queue()
         self.assertRaises(AttributeError, self.dispatcher.run, lambda: True)
-        self.assertGreater(self.dispatcher.run(lambda: False),
-                           self.clock.now)
+        self.dispatcher.run(lambda: False)
+
+    def test_one_that_is_ending_leaves_it_to_the_next(self):
+        self.queue()
+        began = self.clock.now
+        self.assertEqual(began, self.dispatcher.run(
+            lambda: self.clock.advance(1) and False))
