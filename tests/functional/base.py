@@ -103,6 +103,7 @@ class CloudMixin:
 
     def setUp(self):
         self.useFixture(lease_fixtures.SQLitePoolFixture())
+        self.useFixture(lease_fixtures.CompiledStatementsFixture())
         super().setUp()
         self.flavors = {}
 
