@@ -66,6 +66,9 @@ class CloudTestCase(base.BaseTestCase):
         logging.getLogger('keystoneauth').setLevel(logging.WARNING)
         logging.getLogger('urllib3').setLevel(logging.WARNING)
         logging.getLogger('amqp').setLevel(logging.WARNING)
+        # One token for all polls of a test: each new one is work for Keystone
+        # and for whoever it is shown to.
+        self.admin = rest.client(self.cloud.state)
         self.addCleanup(self._delete_servers)
         self.addOnException(self._keep)
 
@@ -82,14 +85,13 @@ class CloudTestCase(base.BaseTestCase):
                 logging.warning('Not all of %s is kept: %s', name, exc)
 
     def _delete_servers(self):
-        cloud = rest.client(self.cloud.state)
-
         def gone():
-            servers = cloud.get('nova', '/v2.1/servers/detail?all_tenants=1')
+            servers = self.admin.get(
+                'nova', '/v2.1/servers/detail?all_tenants=1')
             for server in servers['servers']:
                 # Nova gives a deletion up whose conductor died in it.
                 if server['OS-EXT-STS:task_state'] != 'deleting':
-                    cloud.session.delete(
+                    self.admin.session.delete(
                         self.cloud.state.url('nova', '/v2.1/servers/%s' %
                                              server['id']), raise_exc=False)
             return not servers['servers']
@@ -162,7 +164,7 @@ class CloudTestCase(base.BaseTestCase):
 
     def statuses(self):
         """{name: status} of all servers, without the client's start-up."""
-        answer = rest.client(self.cloud.state).get(
+        answer = self.admin.get(
             'nova', '/v2.1/servers/detail?all_tenants=1')
         return {server['name']: server['status']
                 for server in answer['servers']}
@@ -173,7 +175,7 @@ class CloudTestCase(base.BaseTestCase):
 
     def leases(self):
         """{server name: its newest lease}, without the client's start-up."""
-        answer = rest.client(self.cloud.state).get(
+        answer = self.admin.get(
             'nova', '/v2.1/os-gpu-leases?all_projects=true'
             '&sort=created_at:asc')
         return {lease['server_name']: lease

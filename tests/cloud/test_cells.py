@@ -124,8 +124,8 @@ class CellsTest(base.CloudTestCase):
 
     def test_cell_conductor_dies(self):
         """Its computes tell what they have to once it is back."""
-        self.create('ends', '20s')
         self.create('stays')
+        self.create('ends', '20s')
         self.wait_leases(ends='ACTIVE', stays='ACTIVE')
         for cell in ('cell1', 'cell2'):
             self.cloud.stop('nova-conductor-%s' % cell, kill=True)

@@ -208,8 +208,7 @@ class CrashTest(base.CloudTestCase):
 
     def hosts_of(self, ports):
         """The hosts to which ports are bound."""
-        admin = rest.client(self.cloud.state)
-        return {admin.get('neutron', '/v2.0/ports/%s' % port)['port'][
+        return {self.admin.get('neutron', '/v2.0/ports/%s' % port)['port'][
             'binding:host_id'] for port in ports}
 
     def act(self, server, action):
@@ -278,6 +277,6 @@ class CrashTest(base.CloudTestCase):
         self.post_server('after', '1h')
         self.wait_leases(after='ACTIVE')
         self.wait_statuses(lost='ERROR', timeout=120)
-        fault = rest.client(self.cloud.state, base.ALICE).get(
+        fault = self.nova.get(
             'nova', '/v2.1/servers/detail?name=lost')['servers'][0]['fault']
         self.assertIn('lost', fault['message'])

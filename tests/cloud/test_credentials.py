@@ -63,7 +63,6 @@ class CredentialsTest(base.CloudTestCase):
     def setUp(self):
         super().setUp()
         self.state = self.cloud.state
-        self.admin = rest.client(self.state)
         self.roles = {role['name']: role['id'] for role in self.admin.get(
             'keystone', '/v3/roles')['roles']}
         self.passwords, self.files = [], []

@@ -81,7 +81,7 @@ class ManyTest(base.CloudTestCase):
 
         :param host: where it has to be; an administrator creates it then.
         """
-        client = rest.client(self.cloud.state) if host else self.alice
+        client = self.admin if host else self.alice
         place = {'availability_zone': 'nova:' + host} if host else {}
         return client.post('nova', '/v2.1/servers', {
             'server': {'name': name, 'imageRef': self.image,

@@ -47,8 +47,8 @@ class RestartTest(base.CloudTestCase):
         self._assert_nothing_twice()
 
     def test_compute_restarts(self):
-        ends = self.create('ends', lease='40s')
         self.create('stays')
+        ends = self.create('ends', lease='40s')
         self.wait_leases(ends='ACTIVE', stays='ACTIVE')
         host = self.leases()['ends']['host']
         self.cloud.restart('nova-compute-%s' % host)
@@ -58,12 +58,12 @@ class RestartTest(base.CloudTestCase):
             ['server', 'show', ends])['status'])
 
     def test_both_are_away_at_the_end(self):
-        self.create('ends', lease='20s')
+        self.create('ends', lease='30s')
         self.wait_leases(ends='ACTIVE')
         host = self.leases()['ends']['host']
         self.cloud.stop('nova-compute-%s' % host)
         self.cloud.stop('nova-conductor')
-        time.sleep(20)
+        time.sleep(30)
         self.assertEqual('ACTIVE', self.leases()['ends']['status'])
         self.cloud.start('nova-conductor')
         self.cloud.start('nova-compute-%s' % host)
