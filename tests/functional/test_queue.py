@@ -49,6 +49,8 @@ class QueueCases:
         self.wait_for_status(first, 'ACTIVE')
         both = self.create('both', flavor=self.flavor('gpu:2'))
         self.wait_for_lease(both, 'QUEUED')
+        # What comes before the first plan with it is not behind it.
+        self.look()
         self.api.delete_server(first[0])
         self.wait_for('a free device', lambda: self.free_devices() == 1)
         thief = self.create('thief', hints={})
