@@ -31,8 +31,9 @@ cd "$(dirname "$0")/.."
 first=("$@")
 second=()
 if [ ${#first[@]} = 0 ]; then
-    first=(pep8 genconfig genpolicy docs py3 functional functional-eventlet)
-    second=(cloud soak host)
+    first=(pep8 genconfig genpolicy docs py3 functional functional-eventlet
+        host)
+    second=(cloud soak)
     # A taste of it; the whole is "tox -e soak".
     export SOAK_SECONDS=${SOAK_SECONDS:-180}
 fi
