@@ -142,7 +142,7 @@ class CellsTest(base.CloudTestCase):
         with fixtures.MockPatchObject(
                 manager.gpu_lease_dispatcher, 'run') as run:
             manager._gpu_lease_dispatch(True)
-        run.mock.assert_called_once()
+        run.mock.assert_called()
 
     def test_leases_of_both_cells_end(self):
         kept = self.leased(['one', 'two'], '6s')
