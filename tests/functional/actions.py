@@ -116,7 +116,7 @@ class ActionMixin:
         head = self.create('head', flavor=self.flavor('gpu:2'))
         self.wait_for_lease(head, 'QUEUED')
         self.wait_for('a plan', lambda: self.waiting() == [['head']] and
-                      self.lease(head)['reason'])
+                      self.lease(head)['expected_start'])
         return here[0], there, head
 
     def assert_plan_adapts(self, server, there, head):
