@@ -449,7 +449,7 @@ class PlacesTest(PlacesBase):
             lambda: self.lease(waits), lambda:
             db.lease_current(waits).request.reason_code == 'devices')
         self.assertEqual('QUEUED', self.lease(waits)['status'])
-        self.empty('host2')
+        self.api.delete_server(self.on['host2'])
         self.wait_for_status(waits, 'ACTIVE')
         self.assertEqual('host2', self.host_of(waits))
         self.assert_no_leaks()
@@ -482,7 +482,7 @@ class AggregateTest(PlacesBase):
         self.empty('host1')
         self.look()
         self.assertEqual('QUEUED', self.lease(waits)['status'])
-        self.empty('host2')
+        self.api.delete_server(self.on['host2'])
         self.wait_for_status(waits, 'ACTIVE')
         self.assertEqual('host2', self.host_of(waits))
         self.assert_no_leaks()
