@@ -88,7 +88,7 @@ functional)
 functional-eventlet)
     # What depends on threads; what Nova decides is the same as above.
     functional no functional-eventlet \
-        "${@:-tests.functional.test_(compute|conductor|smoke)}"
+        "${@:-tests.functional.test_(compute|conductor|leader|smoke)}"
     ;;
 cloud)
     # Real services on this machine: one test at a time, in order. Those that
